@@ -1,0 +1,23 @@
+//! The narrow seam between the metric store and the machine: disk, clock, and checksummed frames.
+//!
+//! * [`Disk`] is everything the store does to a file system; [`RealDisk`] does it, [`SimDisk`] pretends to,
+//!   keeps what is written apart from what is synced, and can crash or fail at any call.
+//! * [`Clock`] is the only source of wall-clock time.
+//! * [`frame`] is the checksummed unit that log segments and block files are made of.
+//! * [`replace`] is the one way to replace a file atomically.
+//!
+//! This crate knows nothing of metrics. store-core does not depend on it.
+
+pub mod clock;
+pub mod disk;
+pub mod frame;
+mod lineage;
+mod real;
+pub mod replace;
+pub mod sim;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use disk::{Disk, DiskFile, DiskLock, Entry, EntryKind};
+pub use lineage::Lineage;
+pub use real::RealDisk;
+pub use sim::SimDisk;

@@ -1,0 +1,433 @@
+//! The file system of the machine.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile, DiskLock, Entry, EntryKind};
+use crate::replace::directory_of;
+
+/// Maps that live at once, unless the constructor says otherwise. Linux allows a process 65,530 maps in all;
+/// the allocator and the threads want some too.
+const MAPS_MAX: usize = 30_000;
+
+/// The file system of the machine; a cheap handle, clones share one budget of maps.
+///
+/// The last component of a path is never followed if it is a symbolic link: such files give `ELOOP` and such
+/// directories `NotADirectory`. Who lets the user name a directory resolves it first.
+///
+/// # Maps
+///
+/// [`map`](Disk::map) hands out the page cache itself. A file may be renamed or unlinked under its map, but who
+/// *cuts* it from outside (`truncate`, `> file`; not `cp` of a new file over a removed one), or takes the medium
+/// away, makes the kernel kill this process with `SIGBUS` at the next access behind the new end; who overwrites
+/// it changes what is read, which checksums then tell. The store itself never cuts or overwrites a file. Files
+/// on network file systems, where another machine may do so, are read into memory instead of mapped, and so are
+/// files beyond the budget of maps.
+///
+/// # Syncs
+///
+/// [`sync_all`](Disk::sync_all) is there on Linux 5.8 and later, where `syncfs` reports what failed, and on file systems of
+/// this machine (not through an overlay). Errors are reported since the descriptor it is called with was opened; it is opened by the
+/// first [`lock`](Disk::lock), [`create`](Disk::create) or `sync_all` on a file system and kept. Where directories below
+/// `dir` are mounted from elsewhere, all file systems that files were created on are synced.
+#[derive(Debug, Clone)]
+pub struct RealDisk {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    maps_max: usize,
+    maps: AtomicUsize,
+    /// Whether the kernel's `syncfs` reports errors.
+    syncfs_reports: bool,
+    /// Guards the list only; never held over a sync.
+    file_systems: Mutex<Vec<Arc<FileSystem>>>,
+}
+
+/// A file system that something was written to.
+#[derive(Debug)]
+struct FileSystem {
+    device: u64,
+    /// Some directory of it, kept open so that no write-back error between two syncs is missed.
+    dir: File,
+    /// Whether `syncfs` of it can be believed.
+    syncs: bool,
+}
+
+impl RealDisk {
+    /// A disk with at most `maps_max` maps alive at any time; 0: files are always read.
+    pub fn new(maps_max: usize) -> Self {
+        let shared = Shared {
+            maps_max,
+            maps: AtomicUsize::new(0),
+            syncfs_reports: syncfs_reports(),
+            file_systems: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Maps alive now.
+    pub fn maps(&self) -> usize {
+        self.shared.maps.load(Ordering::Relaxed)
+    }
+
+    /// The file system that holds `dir`; remembered, with an open descriptor.
+    fn file_system(&self, dir: &Path) -> io::Result<Arc<FileSystem>> {
+        let metadata = fs::metadata(dir)?;
+        if !metadata.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let device = metadata.dev();
+        let find = |list: &[Arc<FileSystem>]| list.iter().find(|one| one.device == device).cloned();
+        if let Some(known) = find(&self.known()) {
+            return Ok(known);
+        }
+        let dir = open_dir(dir)?;
+        let opened = Arc::new(FileSystem { device, syncs: is_own(&dir), dir });
+        let mut list = self.known();
+        // Another thread may have been here meanwhile; its descriptor is the older one.
+        if let Some(known) = find(&list) {
+            return Ok(known);
+        }
+        list.push(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Vec<Arc<FileSystem>>> {
+        self.shared.file_systems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A disk with a budget of 30,000 maps.
+impl Default for RealDisk {
+    fn default() -> Self {
+        Self::new(MAPS_MAX)
+    }
+}
+
+impl Disk for RealDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        match fs::DirBuilder::new().mode(0o755).create(path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(path)?.is_dir() => {
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        if !fs::symlink_metadata(dir)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let kind = match entry.file_type() {
+                Ok(kind) if kind.is_file() => EntryKind::File,
+                Ok(kind) if kind.is_dir() => EntryKind::Dir,
+                Ok(_) => EntryKind::Other,
+                // Removed since the directory was read, where the kind had to be asked for.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            entries.push(Entry { name: entry.file_name(), kind });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let (file, len) = open_file(path)?;
+        read_whole(file, len)
+    }
+
+    fn read_front(&self, path: &Path, len: usize) -> io::Result<Vec<u8>> {
+        let (file, whole) = open_file(path)?;
+        let len = len as u64;
+        read_whole(file.take(len), whole.min(len))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Bytes> {
+        let (file, len) = open_file(path)?;
+        // A map of no bytes is an error to the system.
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        if is_mappable(&file)
+            && let Some(slot) = Slot::take(&self.shared)
+            && let Ok(map) = map_file(&file, len)
+        {
+            return Ok(Bytes::from_owner(Mapped { map, _slot: slot }));
+        }
+        read_whole(file, len).map(Bytes::from)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        let metadata = fs::symlink_metadata(path)?;
+        if metadata.is_symlink() {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+        check_regular(&metadata)?;
+        Ok(metadata.len())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        // Before the file: where no descriptor is left for it, the error leaves nothing behind.
+        self.file_system(directory_of(path))?;
+        let mut options = OpenOptions::new();
+        options.append(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+        Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        open_file(path)?.0.sync_data()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        match open_dir(dir)?.sync_all() {
+            // The file system has no such call (some network file systems): it did not fail either.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            done => done,
+        }
+    }
+
+    fn sync_all(&self, dir: &Path) -> io::Result<bool> {
+        self.file_system(dir)?;
+        let known = self.known().clone();
+        if !self.shared.syncfs_reports || known.iter().any(|one| !one.syncs) {
+            return Ok(false);
+        }
+        // All of them, also behind an error: each may hold what others wait for.
+        let results: Vec<io::Result<()>> = known.iter().map(|one| syncfs(&one.dir)).collect();
+        results.into_iter().collect::<io::Result<()>>()?;
+        Ok(true)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match rename_new(from, to) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::ENOTSUP)) => {
+                rename_where_free(from, to)
+            }
+            done => done,
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is where the trait meets the system")]
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn DiskLock>> {
+        let locked = open_dir(dir)?;
+        locked.try_lock().map_err(io::Error::from)?;
+        self.file_system(dir)?;
+        Ok(Box::new(RealLock { _dir: locked }))
+    }
+}
+
+/// A file open for appending.
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// The lock lives as long as its descriptor.
+#[derive(Debug)]
+struct RealLock {
+    _dir: File,
+}
+
+impl DiskLock for RealLock {}
+
+/// One map of the budget, given back when dropped.
+#[derive(Debug)]
+struct Slot(Arc<Shared>);
+
+impl Slot {
+    fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let more = |maps: usize| (maps < shared.maps_max).then_some(maps + 1);
+        shared.maps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(Arc::clone(shared)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.maps.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a mapped `Bytes` owns. The map goes before its slot of the budget.
+struct Mapped {
+    map: memmap2::Mmap,
+    _slot: Slot,
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+fn map_file(file: &File, len: u64) -> io::Result<memmap2::Mmap> {
+    let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    // SAFETY: the map is read-only and private to this process, and nothing here writes, overwrites or cuts a
+    // file after it was mapped: files are created exclusively, appended to by one owner, and mapped when
+    // that owner is done (the trait's contract). What remains is somebody outside who does: a file cut short
+    // ends in SIGBUS, not in a stray read; a file overwritten changes bytes behind a shared slice, which the
+    // readers stand because they check bounds at each access and trust no content that a checksum did not
+    // vouch for. See the documentation of `RealDisk`.
+    #[expect(unsafe_code, reason = "the only map of the project; no safe way to map exists")]
+    let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) }?;
+    // Blocks are read here and there: reading ahead would fill the cache with what nobody asked for. Only a
+    // hint, so a refusal changes nothing.
+    drop(map.advise(memmap2::Advice::Random));
+    Ok(map)
+}
+
+/// Opens a regular file for reading, with its length. Never waits, as opening a pipe would.
+fn open_file(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    check_regular(&metadata)?;
+    Ok((file, metadata.len()))
+}
+
+fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(())
+}
+
+fn open_dir(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(dir)
+}
+
+/// Reads to the end; memory that is not there is an error, not the end of the process.
+fn read_whole(mut from: impl Read, len: u64) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    from.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// For file systems that cannot refuse to replace. The lock of the directory keeps other stores away, so that
+/// the name asked for stays free.
+fn rename_where_free(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(to) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        #[expect(clippy::disallowed_methods, reason = "this is where the trait meets the system")]
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    Ok(renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE)?)
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn rename_new(_from: &Path, _to: &Path) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+#[cfg(target_os = "linux")]
+fn syncfs(dir: &File) -> io::Result<()> {
+    Ok(nix::unistd::syncfs(dir)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn syncfs(_dir: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether the running kernel is a Linux 5.8 or later; earlier ones succeed whatever was lost.
+fn syncfs_reports() -> bool {
+    cfg!(target_os = "linux")
+        && fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| release_is_5_8(&release))
+}
+
+fn release_is_5_8(release: &str) -> bool {
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|digits| digits.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
+}
+
+/// Whether nobody but this machine writes to the file system. Network file systems and FUSE, which may stand for
+/// one, are not; neither is what cannot be asked.
+fn is_mappable(file: &File) -> bool {
+    magic(file).is_some_and(|magic| !NETWORK_MAGICS.contains(&magic))
+}
+
+/// Whether, besides, the kernel writes it back itself. An overlay leaves that to another file system, and not
+/// every kernel passes on what that one reports.
+fn is_own(file: &File) -> bool {
+    is_mappable(file) && magic(file) != Some(OVERLAY_MAGIC)
+}
+
+/// What kind of file system holds the file: a magic of statfs(2).
+#[cfg(target_os = "linux")]
+fn magic(file: &File) -> Option<u32> {
+    let found = nix::sys::statfs::fstatfs(file).ok()?.filesystem_type().0;
+    // 32 bits, whatever the width and the sign of the field are on this machine.
+    u32::try_from(i128::from(found) & 0xffff_ffff).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn magic(_file: &File) -> Option<u32> {
+    None
+}
+
+const OVERLAY_MAGIC: u32 = 0x794c_7630;
+
+const NETWORK_MAGICS: [u32; 15] = [
+    0x0000_6969, // nfs
+    0x0000_517b, // smb
+    0xff53_4d42, // cifs
+    0xfe53_4d42, // smb2
+    0x0000_564c, // ncp
+    0x5346_414f, // afs
+    0x6b41_4653, // kafs
+    0x7375_7245, // coda
+    0x0102_1997, // 9p
+    0x00c3_6400, // ceph
+    0x0bd0_0bd0, // lustre
+    0x4750_4653, // gpfs
+    0x1983_0326, // beegfs
+    0x2003_0528, // orangefs
+    0x6573_5546, // fuse
+];
+
+#[cfg(test)]
+mod tests;

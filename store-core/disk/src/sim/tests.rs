@@ -1,0 +1,568 @@
+//! Tests of the simulated disk: one rule of the model each.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::disk::EntryKind;
+
+fn p(path: &str) -> &Path {
+    Path::new(path)
+}
+
+/// Appends to a new file and syncs neither it nor its name.
+fn write(disk: &SimDisk, path: &str, parts: &[&[u8]]) -> Box<dyn DiskFile> {
+    let mut file = disk.create(p(path)).unwrap();
+    for part in parts {
+        file.append(part).unwrap();
+    }
+    file
+}
+
+/// A disk with the durable directory `/d`, and in it a durable name `/d/a` of an empty file.
+fn with_file() -> (SimDisk, Box<dyn DiskFile>) {
+    let disk = SimDisk::new();
+    disk.put_dir("/d").unwrap();
+    let file = disk.create(p("/d/a")).unwrap();
+    disk.sync_dir(p("/d")).unwrap();
+    (disk, file)
+}
+
+fn nothing(disk: &SimDisk) -> SimDisk {
+    disk.after_power_loss(&Keep::Nothing)
+}
+
+fn only(disk: &SimDisk, kept: impl IntoIterator<Item = usize>) -> SimDisk {
+    disk.after_power_loss(&Keep::Only(kept.into_iter().collect()))
+}
+
+fn content(disk: &SimDisk, path: &str) -> Option<String> {
+    disk.contents(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn code<T: std::fmt::Debug>(result: io::Result<T>) -> Option<i32> {
+    result.unwrap_err().raw_os_error()
+}
+
+// ------------------------------------------------------------------------------------------ power loss
+
+#[test]
+fn a_kill_loses_nothing_and_syncs_nothing() {
+    let (disk, mut file) = with_file();
+    file.append(b"one").unwrap();
+    write(&disk, "/d/b", &[b"two"]);
+    let killed = disk.after_kill();
+    assert_eq!(killed.files(), disk.files());
+    assert_eq!(killed.unsynced(), disk.unsynced());
+    assert_eq!(killed.calls(), 0);
+    assert_eq!(nothing(&killed).files(), nothing(&disk).files());
+}
+
+#[test]
+fn content_that_was_not_synced_is_lost_and_its_name_stays() {
+    let (disk, mut file) = with_file();
+    file.append(b"one ").unwrap();
+    file.sync().unwrap();
+    file.append(b"two").unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/a").unwrap(), "one ");
+    assert_eq!(content(&disk.after_power_loss(&Keep::Everything), "/d/a").unwrap(), "one two");
+}
+
+#[test]
+fn a_synced_file_is_gone_when_its_name_was_not_synced() {
+    let (disk, _file) = with_file();
+    write(&disk, "/d/b", &[b"b"]).sync().unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/b"), None);
+    disk.sync_dir(p("/d")).unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/b").unwrap(), "b");
+}
+
+#[test]
+fn a_synced_name_may_lead_to_an_empty_file() {
+    let (disk, _file) = with_file();
+    write(&disk, "/d/b", &[b"b"]);
+    disk.sync_dir(p("/d")).unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/b").unwrap(), "");
+}
+
+#[test]
+fn all_in_a_directory_is_gone_when_its_own_name_was_not_synced() {
+    let disk = SimDisk::new();
+    assert!(disk.create_dir(p("/d")).unwrap());
+    write(&disk, "/d/a", &[b"a"]).sync().unwrap();
+    disk.sync_dir(p("/d")).unwrap();
+    assert_eq!(nothing(&disk).list(p("/")).unwrap(), []);
+    disk.sync_dir(p("/")).unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/a").unwrap(), "a");
+}
+
+#[test]
+fn sync_all_makes_names_and_contents_durable() {
+    let disk = SimDisk::new();
+    disk.create_dir(p("/d")).unwrap();
+    write(&disk, "/d/a", &[b"a"]);
+    assert!(disk.sync_all(p("/")).unwrap());
+    assert_eq!(disk.unsynced(), []);
+    assert_eq!(nothing(&disk).files(), disk.files());
+    disk.set_sync_all(false);
+    write(&disk, "/d/b", &[b"b"]);
+    assert!(!disk.sync_all(p("/")).unwrap());
+    assert_eq!(disk.unsynced().len(), 2);
+}
+
+#[test]
+fn sync_file_makes_durable_what_an_earlier_process_wrote() {
+    let (disk, mut file) = with_file();
+    file.append(b"one").unwrap();
+    let killed = disk.after_kill();
+    killed.sync_file(p("/d/a")).unwrap();
+    assert_eq!(content(&nothing(&killed), "/d/a").unwrap(), "one");
+    assert_eq!(content(&nothing(&disk), "/d/a").unwrap(), "");
+}
+
+#[test]
+fn each_append_is_lost_by_itself_and_leaves_zeros_in_the_middle() {
+    let (disk, mut file) = with_file();
+    for part in ["aa", "bb", "cc"] {
+        file.append(part.as_bytes()).unwrap();
+    }
+    let but = |lost| content(&disk.after_power_loss(&Keep::AllBut(lost)), "/d/a").unwrap();
+    assert_eq!([but(0), but(1), but(2)], ["\0\0bbcc", "aa\0\0cc", "aabb"]);
+    assert_eq!(content(&only(&disk, [2]), "/d/a").unwrap(), "\0\0\0\0cc");
+}
+
+#[test]
+fn a_removed_file_comes_back_when_its_removal_is_lost() {
+    let (disk, mut file) = with_file();
+    file.append(b"a").unwrap();
+    file.sync().unwrap();
+    disk.remove(p("/d/a")).unwrap();
+    assert_eq!(content(&disk, "/d/a"), None);
+    assert_eq!(content(&nothing(&disk), "/d/a").unwrap(), "a");
+    disk.sync_dir(p("/d")).unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/a"), None);
+    // Somebody may still write to it, and to no effect.
+    file.append(b"b").unwrap();
+    file.sync().unwrap();
+    assert_eq!(disk.unsynced(), []);
+}
+
+#[test]
+fn a_rename_within_a_directory_persists_whole_or_not_at_all() {
+    let (disk, mut file) = with_file();
+    file.append(b"new").unwrap();
+    file.sync().unwrap();
+    disk.put("/d/b", "old").unwrap();
+    disk.rename_over(p("/d/a"), p("/d/b")).unwrap();
+    let state = |disk: &SimDisk| (content(disk, "/d/a"), content(disk, "/d/b"));
+    assert_eq!(state(&disk), (None, Some("new".into())));
+    assert_eq!(state(&nothing(&disk)), (Some("new".into()), Some("old".into())));
+    assert_eq!(state(&disk.after_power_loss(&Keep::Everything)), state(&disk));
+}
+
+#[test]
+fn a_move_between_directories_is_two_operations() {
+    let (disk, _file) = with_file();
+    disk.put_dir("/e").unwrap();
+    disk.rename(p("/d/a"), p("/e/a")).unwrap();
+    assert_eq!(disk.unsynced().len(), 2);
+    let names = |disk: &SimDisk| disk.files().into_keys().collect::<Vec<_>>();
+    assert_eq!(names(&only(&disk, [0])), [p("/d/a"), p("/e/a")]);
+    assert_eq!(names(&only(&disk, [1])), Vec::<PathBuf>::new());
+    // Who syncs the source first has lost the file.
+    disk.sync_dir(p("/d")).unwrap();
+    assert_eq!(names(&nothing(&disk)), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_directory_whose_move_persisted_in_part_has_one_name() {
+    let disk = SimDisk::new();
+    disk.put_dir("/from/moved").unwrap();
+    disk.put_dir("/to").unwrap();
+    disk.put("/from/moved/a", "a").unwrap();
+    disk.rename(p("/from/moved"), p("/to/moved")).unwrap();
+    assert_eq!(only(&disk, [0]).files().len(), 1);
+    assert_eq!(only(&disk, [1]).files().len(), 0);
+    assert_eq!(only(&disk, [0, 1]).files().into_keys().collect::<Vec<_>>(), [p("/to/moved/a")]);
+}
+
+#[test]
+fn unsynced_operations_are_listed_by_name() {
+    let (disk, mut file) = with_file();
+    file.append(b"one").unwrap();
+    file.append(b"three").unwrap();
+    disk.rename(p("/d/a"), p("/d/b")).unwrap();
+    let path = || PathBuf::from("/d/b");
+    assert_eq!(
+        disk.unsynced(),
+        [
+            Unsynced::Name { op: Op::Rename, path: path() },
+            Unsynced::Bytes { path: path(), offset: 0, bytes: 3 },
+            Unsynced::Bytes { path: path(), offset: 3, bytes: 5 },
+        ]
+    );
+}
+
+#[test]
+fn random_losses_are_repeatable_and_keep_what_was_synced() {
+    let (disk, mut file) = with_file();
+    disk.put("/d/other", vec![b'o'; 3000]).unwrap();
+    file.append(b"synced").unwrap();
+    file.sync().unwrap();
+    for _ in 0..4 {
+        file.append(&[b'x'; 1000]).unwrap();
+    }
+    let mut seen = [false; 5];
+    let mut images = BTreeSet::new();
+    for seed in 0..200 {
+        let image = disk.after_power_loss(&Keep::Random(seed));
+        assert_eq!(image.image_hash(), disk.after_power_loss(&Keep::Random(seed)).image_hash());
+        images.insert(image.image_hash());
+        let bytes = image.contents("/d/a").unwrap();
+        assert!(bytes.starts_with(b"synced") && bytes.len() <= 4006);
+        let tail = &bytes[6..];
+        seen[0] |= tail.contains(&0);
+        seen[1] |= tail.windows(8).any(|w| w == b"oooooooo");
+        seen[2] |= tail.iter().any(|byte| !b"\0xo".contains(byte));
+        seen[3] |= tail.len() % 1000 != 0;
+        seen[4] |= tail.chunks_exact(1000).any(|part| part.contains(&b'x') && part.contains(&0));
+    }
+    assert_eq!(seen, [true; 5], "zeros, bytes of another file, garbage, odd lengths, torn sectors");
+    assert!(images.len() > 100, "{} images", images.len());
+}
+
+// ------------------------------------------------------------------------------------------ failed syncs
+
+#[test]
+fn after_a_sync_that_lost_pages_a_later_one_succeeds_and_they_are_not_on_disk() {
+    let (disk, mut file) = with_file();
+    file.append(b"lost").unwrap();
+    disk.fail(Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::Sync));
+    assert_eq!(code(file.sync()), Some(libc::EIO));
+    assert_eq!(content(&disk, "/d/a").unwrap(), "lost", "the cache still has it");
+    file.append(b"kept").unwrap();
+    file.sync().unwrap();
+    assert_eq!(disk.unsynced(), []);
+    assert_eq!(content(&nothing(&disk), "/d/a").unwrap(), "\0\0\0\0kept");
+    assert_eq!(content(&nothing(&disk.after_kill()), "/d/a").unwrap(), "\0\0\0\0kept");
+}
+
+#[test]
+fn a_sync_that_only_fails_leaves_pages_for_the_next_one() {
+    let (disk, mut file) = with_file();
+    file.append(b"content").unwrap();
+    disk.fail(Fault::new(Effect::Error(libc::EIO), |call| call.op == Op::Sync));
+    assert_eq!(code(file.sync()), Some(libc::EIO));
+    file.sync().unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/a").unwrap(), "content");
+}
+
+#[test]
+fn a_failed_sync_all_is_reported_once_by_each_file_that_lost_pages() {
+    let (disk, mut file) = with_file();
+    let mut clean = write(&disk, "/d/b", &[]);
+    file.append(b"lost").unwrap();
+    disk.fail(Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::SyncAll));
+    assert_eq!(code(disk.sync_all(p("/"))), Some(libc::EIO));
+    clean.sync().unwrap();
+    assert_eq!(code(file.sync()), Some(libc::EIO));
+    file.sync().unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/a").unwrap(), "");
+    // Whoever opens it now was not there.
+    disk.sync_file(p("/d/a")).unwrap();
+}
+
+#[test]
+fn an_error_that_nobody_was_told_of_is_reported_to_who_opens_the_file_next() {
+    let (disk, mut file) = with_file();
+    file.append(b"lost").unwrap();
+    disk.fail(Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::SyncAll));
+    assert_eq!(code(disk.sync_all(p("/"))), Some(libc::EIO));
+    let killed = disk.after_kill();
+    assert_ne!(killed.image_hash(), {
+        disk.sync_file(p("/d/a")).unwrap_err();
+        disk.image_hash()
+    });
+    assert_eq!(code(killed.sync_file(p("/d/a"))), Some(libc::EIO));
+    killed.sync_file(p("/d/a")).unwrap();
+}
+
+#[test]
+fn a_file_that_lost_pages_is_reported_by_the_next_sync_all() {
+    let (disk, mut file) = with_file();
+    file.append(b"lost").unwrap();
+    disk.fail(Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::Sync));
+    assert_eq!(code(file.sync()), Some(libc::EIO));
+    assert_eq!(code(disk.sync_all(p("/"))), Some(libc::EIO));
+    assert!(disk.sync_all(p("/")).unwrap());
+}
+
+#[test]
+fn a_failed_directory_sync_leaves_names_unsynced() {
+    let (disk, _file) = with_file();
+    write(&disk, "/d/b", &[]);
+    disk.fail(Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::SyncDir));
+    assert_eq!(code(disk.sync_dir(p("/d"))), Some(libc::EIO));
+    assert_eq!(content(&nothing(&disk), "/d/b"), None);
+    disk.sync_dir(p("/d")).unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/b").unwrap(), "");
+}
+
+// ------------------------------------------------------------------------------------------ faults
+
+#[test]
+fn faults_hit_the_calls_they_are_told_to() {
+    let disk = SimDisk::new();
+    let creates = |call: &Call| call.op == Op::Create && call.path.starts_with("/x");
+    disk.fail(Fault::new(Effect::Error(libc::EMFILE), creates).after(1).times(2));
+    let create = |name: &str| disk.create(p(name)).map(drop).map_err(|e| e.raw_os_error());
+    let failed = Err(Some(libc::EMFILE));
+    assert_eq!(create("/x/none"), Err(Some(libc::ENOENT)), "the first passes, and fails for what it is");
+    assert_eq!(create("/y"), Ok(()));
+    assert_eq!(create("/x"), failed);
+    assert_eq!(create("/x"), failed);
+    assert_eq!(create("/x"), Ok(()));
+    assert_eq!(disk.fault_hits(), 2);
+    disk.fail(Fault::new(Effect::Error(libc::EROFS), |call| call.op.changes()).for_ever());
+    for _ in 0..10 {
+        assert_eq!(create("/z"), Err(Some(libc::EROFS)));
+    }
+    assert_eq!(disk.list(p("/")).unwrap().len(), 2);
+    disk.clear_faults();
+    assert_eq!(create("/z"), Ok(()));
+}
+
+#[test]
+fn every_call_can_be_failed_by_its_number_and_then_does_nothing() {
+    let run = |disk: &SimDisk| -> io::Result<()> {
+        disk.create_dir(p("/d"))?;
+        let lock = disk.lock(p("/d"))?;
+        let mut file = disk.create(p("/d/a"))?;
+        file.append(b"content")?;
+        file.sync()?;
+        disk.sync_file(p("/d/a"))?;
+        disk.sync_dir(p("/d"))?;
+        disk.sync_all(p("/"))?;
+        disk.rename(p("/d/a"), p("/d/b"))?;
+        disk.rename_over(p("/d/b"), p("/d/a"))?;
+        disk.list(p("/d"))?;
+        disk.read(p("/d/a"))?;
+        disk.read_front(p("/d/a"), 3)?;
+        disk.map(p("/d/a"))?;
+        disk.len(p("/d/a"))?;
+        drop(lock);
+        disk.remove(p("/d/a"))?;
+        disk.remove_dir(p("/d")).map(drop)
+    };
+    let disk = SimDisk::new();
+    run(&disk).unwrap();
+    assert_eq!(disk.calls(), Op::ALL.len() as u64);
+    assert_eq!(Op::ALL.map(|op| disk.calls_of(op)), [1; Op::ALL.len()]);
+    assert_eq!(disk.changes(), Op::ALL.iter().filter(|op| op.changes()).count() as u64);
+    for number in 0..disk.calls() {
+        let (failed, before, crashed) = (SimDisk::new(), SimDisk::new(), SimDisk::new());
+        failed.fail(Fault::at(Effect::Error(libc::ENOSPC), number));
+        assert_eq!(code(run(&failed)), Some(libc::ENOSPC));
+        assert_eq!(failed.calls(), number + 1);
+        before.crash_at(number, Torn::Nothing);
+        assert!(SimDisk::is_crash(&run(&before).unwrap_err()));
+        assert_eq!(failed.image_hash(), before.image_hash(), "call {number}");
+        // Done and not told is the same as crashing one call later.
+        crashed.crash_at(number, Torn::All);
+        assert!(SimDisk::is_crash(&run(&crashed).unwrap_err()));
+        let next = SimDisk::new();
+        next.crash_at(number + 1, Torn::Nothing);
+        assert_eq!(run(&next).is_ok(), number + 1 == disk.calls());
+        assert_eq!(crashed.image_hash(), next.image_hash(), "call {number}");
+        let done = SimDisk::new();
+        done.fail(Fault::at(Effect::Done(libc::EIO), number));
+        assert_eq!(code(run(&done)), Some(libc::EIO));
+        assert_eq!(done.image_hash(), next.image_hash(), "call {number}");
+    }
+}
+
+#[test]
+fn a_short_write_leaves_its_beginning() {
+    let (disk, mut file) = with_file();
+    disk.fail(Fault::new(Effect::Short(Torn::Bytes(3), libc::ENOSPC), |call| call.op == Op::Append));
+    assert_eq!(code(file.append(b"content")), Some(libc::ENOSPC));
+    assert_eq!(content(&disk, "/d/a").unwrap(), "con");
+    assert_eq!(content(&nothing(&disk), "/d/a").unwrap(), "");
+}
+
+#[test]
+fn writes_are_torn_at_sectors_of_the_file() {
+    for (torn, offset, bytes, written) in [
+        (Torn::Nothing, 0, 2000, 0),
+        (Torn::Bytes(7), 100, 2000, 7),
+        (Torn::Bytes(7), 100, 5, 5),
+        (Torn::Sectors(0), 100, 2000, 0),
+        (Torn::Sectors(1), 0, 2000, 512),
+        (Torn::Sectors(1), 100, 2000, 412),
+        (Torn::Sectors(3), 100, 2000, 1436),
+        (Torn::Sectors(9), 100, 2000, 2000),
+        (Torn::Sectors(usize::MAX), 100, 2000, 2000),
+        (Torn::All, 100, 2000, 2000),
+    ] {
+        assert_eq!(torn.len(offset, bytes), written, "{torn:?} at {offset}");
+    }
+}
+
+#[test]
+fn from_the_crash_on_every_call_fails_and_nothing_changes() {
+    let (disk, mut file) = with_file();
+    let lock = disk.lock(p("/d")).unwrap();
+    disk.crash_when(|call| call.op == Op::Append, 1, Torn::Sectors(1));
+    file.append(b"whole").unwrap();
+    assert!(!disk.crashed());
+    assert!(SimDisk::is_crash(&file.append(&[b'x'; 600]).unwrap_err()));
+    assert!(disk.crashed());
+    let image = disk.image_hash();
+    assert_eq!(disk.contents("/d/a").unwrap().len(), 512);
+    for error in [
+        file.append(b"more").unwrap_err(),
+        file.sync().unwrap_err(),
+        disk.read(p("/d/a")).map(drop).unwrap_err(),
+        disk.sync_all(p("/")).map(drop).unwrap_err(),
+        disk.sync_file(p("/none")).unwrap_err(),
+        disk.sync_all(p("/none")).map(drop).unwrap_err(),
+        disk.remove(p("/d/a")).unwrap_err(),
+    ] {
+        assert!(SimDisk::is_crash(&error), "{error}");
+    }
+    assert_eq!(disk.image_hash(), image);
+    let killed = disk.after_kill();
+    drop(killed.lock(p("/d")).unwrap());
+    drop(lock);
+    assert!(!SimDisk::is_crash(&killed.read(p("/d")).unwrap_err()));
+    disk.fork().crash_now();
+}
+
+#[test]
+fn calls_are_recorded() {
+    let disk = SimDisk::new();
+    disk.create_dir(p("/d")).unwrap();
+    disk.record();
+    write(&disk, "/d/a", &[b"abc"]);
+    disk.rename(p("/d/a"), p("/d/b")).unwrap();
+    let call = |number, op, to: Option<&str>, bytes| {
+        let (path, to) = (PathBuf::from("/d/a"), to.map(PathBuf::from));
+        Call { number, op, path, to, bytes }
+    };
+    assert_eq!(
+        disk.trace(),
+        [call(1, Op::Create, None, 0), call(2, Op::Append, None, 3), call(3, Op::Rename, Some("/d/b"), 0)]
+    );
+}
+
+// ------------------------------------------------------------------------------------------ handles
+
+#[test]
+fn clones_share_a_disk_and_forks_do_not() {
+    let (disk, mut file) = with_file();
+    let (same, other) = (disk.clone(), disk.fork());
+    file.append(b"new").unwrap();
+    assert_eq!(content(&same, "/d/a").unwrap(), "new");
+    assert_eq!(content(&other, "/d/a").unwrap(), "");
+    other.remove(p("/d/a")).unwrap();
+    assert_eq!(content(&disk, "/d/a").unwrap(), "new");
+    assert_eq!(other.calls(), disk.calls(), "two of them before, one each since");
+}
+
+#[test]
+fn a_lock_is_held_until_it_is_dropped() {
+    let (disk, _file) = with_file();
+    let lock = disk.lock(p("/d")).unwrap();
+    assert_eq!(disk.lock(p("/d")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    drop(disk.lock(p("/")).unwrap());
+    drop(lock);
+    drop(disk.lock(p("/d")).unwrap());
+}
+
+#[test]
+fn a_map_is_a_copy() {
+    let (disk, mut file) = with_file();
+    file.append(b"one").unwrap();
+    let map = disk.map(p("/d/a")).unwrap();
+    file.append(b"two").unwrap();
+    disk.remove(p("/d/a")).unwrap();
+    assert_eq!(map, &b"one"[..]);
+}
+
+// ------------------------------------------------------------------------------------------ images
+
+#[test]
+fn images_are_distinct_and_cover_every_single_loss() {
+    let (disk, mut file) = with_file();
+    for part in [b"aa", b"bb", b"cc"] {
+        file.append(part).unwrap();
+    }
+    write(&disk, "/d/b", &[]);
+    assert_eq!(disk.unsynced().len(), 4);
+    assert_eq!(disk.crashes(5, 1).len(), 1 + 2 + 4 + 5);
+    let images: Vec<_> = disk.images(0, 0).collect();
+    let hashes: BTreeSet<u64> = images.iter().map(|(_, image)| image.image_hash()).collect();
+    assert_eq!((images.len(), hashes.len()), (7, 7));
+    assert!(images.iter().all(|(crash, image)| image.image_hash() == disk.after(crash).image_hash()));
+    // Nothing unsynced: a power loss is a power loss.
+    disk.sync_all(p("/")).unwrap();
+    assert_eq!(disk.images(20, 0).count(), 1, "a kill leaves the same");
+}
+
+#[test]
+fn the_hash_tells_apart_what_the_next_crash_will() {
+    let (disk, mut file) = with_file();
+    file.append(b"aabb").unwrap();
+    let (other, mut parts) = with_file();
+    parts.append(b"aa").unwrap();
+    parts.append(b"bb").unwrap();
+    assert_ne!(disk.image_hash(), other.image_hash(), "the parts may be lost one by one");
+    file.sync().unwrap();
+    assert_ne!(disk.image_hash(), other.image_hash(), "one is synced");
+    parts.sync().unwrap();
+    assert_eq!(disk.image_hash(), other.image_hash(), "how it came to be does not matter any more");
+    disk.remove(p("/d/a")).unwrap();
+    other.put("/d/a", "aacc").unwrap();
+    other.remove(p("/d/a")).unwrap();
+    assert_ne!(disk.image_hash(), other.image_hash(), "what would come back differs");
+}
+
+// ------------------------------------------------------------------------------------------ laying in
+
+#[test]
+fn files_are_laid_in_patched_and_taken_durably() {
+    let disk = SimDisk::new();
+    disk.put("/d/e/a", "abc").unwrap();
+    disk.put_other("/d/link").unwrap();
+    assert_eq!(nothing(&disk).files(), disk.files());
+    assert_eq!(disk.dirs(), [p("/d"), p("/d/e")]);
+    assert_eq!(disk.list(p("/d")).unwrap()[1].kind, EntryKind::Other);
+    assert_eq!(code(disk.read(p("/d/link"))), Some(libc::ELOOP));
+    disk.flip("/d/e/a", 0).unwrap();
+    assert_eq!(content(&disk, "/d/e/a").unwrap(), "`bc");
+    disk.flip("/d/e/a", 24).unwrap();
+    disk.cut("/d/e/a", 2).unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/e/a").unwrap(), "`b");
+    disk.take("/d/e/a").unwrap();
+    assert_eq!(content(&nothing(&disk), "/d/e/a"), None);
+    assert_eq!(disk.put("/d/e", "x").unwrap_err().raw_os_error(), Some(libc::EISDIR));
+    assert_eq!(disk.put("/d/link/a", "x").unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
+    assert_eq!(disk.put_dir("/d/link").unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
+    assert_eq!(disk.calls(), 2);
+}
+
+#[test]
+fn what_is_laid_in_is_not_undone_by_a_sync_of_earlier_changes() {
+    let (disk, _file) = with_file();
+    disk.remove(p("/d/a")).unwrap();
+    disk.put("/d/a", "laid in").unwrap();
+    write(&disk, "/d/b", &[]);
+    disk.take("/d/b").unwrap();
+    disk.create_dir(p("/d/new")).unwrap();
+    disk.put("/d/new/a", "in a new directory").unwrap();
+    assert_eq!(disk.unsynced(), []);
+    let there = nothing(&disk);
+    assert_eq!(there.files(), disk.files());
+    disk.sync_dir(p("/d")).unwrap();
+    assert_eq!(nothing(&disk).files(), there.files());
+    assert_eq!(there.files().len(), 2);
+}

@@ -1,0 +1,522 @@
+//! [`Buffer`]: the columns of a host that are sampled at the same moments.
+
+use std::sync::Arc;
+
+use crate::block::{BLOCK_ROWS_MAX, Block, BlockState};
+use crate::grid::Grid;
+use crate::head::{HEAD_ROWS_MAX, Head};
+use crate::merge::Table;
+use crate::row::Row;
+use crate::shape::Shape;
+use crate::stamp::Stamp;
+use crate::Timestamp;
+
+/// How many slots after its anchor a grid is used: the first sample so many slots or more after the anchor sets
+/// a new one.
+pub const ANCHOR_SLOTS: i64 = 512;
+
+/// Rows that the next head takes before the frozen one is encoded, so that late samples find it still in rows.
+pub const GRACE_ROWS: u32 = 8;
+
+/// A block and where else its rows are.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The rows.
+    pub block: Arc<Block>,
+    /// Whether they are in a block file.
+    pub state: BlockState,
+}
+
+/// Columns of one host that are sampled at the same moments: blocks, then a frozen head, then the head.
+///
+/// Invariant: `blocks` is sorted by base. Blocks overlap only where files did; the greater `as_of` wins then.
+/// Every slot of `frozen` and `head` is newer than every slot of a block of the same grid that was there when
+/// they began; `anchors` is sorted and names the grid of every block, of `frozen` and of `head`.
+///
+/// The grid is a property of the data and not of where blocks are cut: a sample's slot follows from `anchors`
+/// alone.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    frequency_s: u32,
+    number: u16,
+    anchors: Vec<Timestamp>,
+    blocks: Vec<Held>,
+    frozen: Option<Head>,
+    head: Option<Head>,
+}
+
+/// What a buffer needs to know of its host to take rows.
+#[derive(Debug, Clone)]
+pub struct Context<'a> {
+    /// The host's shape; the buffer's columns are counted in it.
+    pub shape: &'a Arc<Shape>,
+    /// The rows of the host's first head, so that not all hosts seal at one moment.
+    pub first_head_rows: u32,
+    /// The time by the caller's clock.
+    pub now: Timestamp,
+}
+
+impl Buffer {
+    /// An empty buffer, the `number`-th of its host.
+    pub fn new(number: u16, frequency_s: u32) -> Self {
+        Self { frequency_s, number, ..Self::default() }
+    }
+
+    /// Seconds per slot.
+    pub fn frequency_s(&self) -> u32 {
+        self.frequency_s
+    }
+
+    /// The moments from which slots were counted, in the order of time.
+    pub fn anchors(&self) -> &[Timestamp] {
+        &self.anchors
+    }
+
+    /// Sealed rows, in the order of their bases.
+    pub fn blocks(&self) -> &[Held] {
+        &self.blocks
+    }
+
+    /// The full head that is to be encoded.
+    pub fn frozen(&self) -> Option<&Head> {
+        self.frozen.as_ref()
+    }
+
+    /// The rows that are being written.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// The frozen head and the head, in the order of time.
+    pub fn heads(&self) -> impl DoubleEndedIterator<Item = &Head> {
+        self.frozen.iter().chain(&self.head)
+    }
+
+    fn columns(&self, shape: &Shape) -> u32 {
+        shape.buffers()[usize::from(self.number)].columns.len() as u32
+    }
+
+    /// The grid of a moment: that of the last anchor before it, or of the first.
+    pub fn grid(&self, time: Timestamp) -> Option<Grid> {
+        grid_at(&self.anchors, self.frequency_s, time)
+    }
+
+    /// Whether a new series whose first sample is at `time` belongs here: its phase is that of the grid.
+    pub fn is_in_phase(&self, time: Timestamp) -> bool {
+        let step = i64::from(self.frequency_s);
+        self.grid(time).is_none_or(|grid| (time.saturating_sub(grid.anchor)) % step == 0)
+    }
+
+    /// The anchor and the slot of a sample. Where the data set a new anchor it is returned, and is to be noted
+    /// once the sample is accepted; with `fixed_phase` that is a slot of the present grid.
+    pub fn place(&self, time: Timestamp, fixed_phase: bool) -> (Timestamp, Timestamp) {
+        match self.grid(time) {
+            Some(grid) if grid.index(time) < ANCHOR_SLOTS => (grid.anchor, grid.slot(time)),
+            Some(grid) if fixed_phase => (grid.slot(time), grid.slot(time)),
+            _ => (time, time),
+        }
+    }
+
+    /// Makes an anchor known that a row or a block names.
+    pub fn note_anchor(&mut self, anchor: Timestamp) {
+        if self.anchors.last() == Some(&anchor) {
+            return;
+        }
+        if let Err(at) = self.anchors.binary_search(&anchor) {
+            self.anchors.insert(at, anchor);
+        }
+    }
+
+    /// The slot of the newest row.
+    pub fn newest_slot(&self) -> Option<Timestamp> {
+        let step = i64::from(self.frequency_s);
+        let heads = self.heads().filter(|head| head.rows() > 0).map(|head| head.end() - step);
+        let blocks = self.blocks.iter().map(|held| held.block.header().end() - step);
+        heads.chain(blocks).max()
+    }
+
+    /// Applies a row. One that belongs to neither head, and is not newer than all that is here, is left to
+    /// [`apply_late`](Self::apply_late): returns false.
+    pub fn apply(&mut self, row: &Row, stamp: Stamp, context: &Context<'_>) -> bool {
+        if let Some(head) = &mut self.head
+            && let Some(at) = head.row(row.anchor, row.slot)
+        {
+            head.write(at, &row.cells, stamp);
+            if head.is_full() {
+                self.freeze(context.shape);
+            }
+            return true;
+        }
+        if let Some(frozen) = &mut self.frozen
+            && let Some(at) = frozen.written_row(row.anchor, row.slot)
+        {
+            frozen.write(at, &row.cells, stamp);
+            return true;
+        }
+        if self.newest_slot().is_some_and(|newest| row.slot <= newest) {
+            return false;
+        }
+        self.freeze(context.shape);
+        self.note_anchor(row.anchor);
+        let first_ever = self.blocks.is_empty() && self.frozen.is_none();
+        let rows_max = if first_ever { context.first_head_rows } else { HEAD_ROWS_MAX };
+        let grid = Grid { anchor: row.anchor, frequency_s: self.frequency_s };
+        let mut head = Head::new(grid, row.slot, rows_max, self.columns(context.shape), context.now);
+        head.write(0, &row.cells, stamp);
+        self.head = Some(head);
+        if rows_max == 1 {
+            self.freeze(context.shape);
+        }
+        true
+    }
+
+    /// The head becomes the frozen one; a frozen one that is still there is sealed now.
+    pub fn freeze(&mut self, shape: &Arc<Shape>) {
+        if self.head.as_ref().is_none_or(|head| head.rows() == 0) {
+            return;
+        }
+        self.seal_frozen(shape);
+        self.frozen = self.head.take();
+    }
+
+    /// Seals the frozen head, if there is one, here and now.
+    pub fn seal_frozen(&mut self, shape: &Arc<Shape>) {
+        if let Some(frozen) = self.frozen.take() {
+            let block = frozen.seal(self.number, self.columns(shape), Arc::clone(shape));
+            self.insert(Arc::new(block), BlockState::Unsaved { first: frozen.first() });
+        }
+    }
+
+    /// The frozen head, if late samples had their time or `now_or_never`: to be encoded without the lock.
+    pub fn ripe(&self, now_or_never: bool) -> Option<Head> {
+        let frozen = self.frozen.as_ref()?;
+        let waited = self.head.as_ref().is_some_and(|head| head.rows() >= GRACE_ROWS);
+        (waited || now_or_never).then(|| frozen.clone())
+    }
+
+    /// Puts the block that was encoded from `ripe` in the place of the frozen head, unless that was written to
+    /// meanwhile: then nothing happens, and it is to be encoded again.
+    pub fn swap(&mut self, ripe: &Head, block: Block) -> bool {
+        match &self.frozen {
+            Some(frozen) if frozen.is_same(ripe) => {
+                self.insert(Arc::new(block), BlockState::Unsaved { first: frozen.first() });
+                self.frozen = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Adds a block in its place.
+    pub fn insert(&mut self, block: Arc<Block>, state: BlockState) {
+        self.note_anchor(block.header().grid.anchor);
+        let base = block.header().base;
+        let at = self.blocks.partition_point(|held| held.block.header().base <= base);
+        self.blocks.insert(at, Held { block, state });
+    }
+
+    /// The blocks that hold, or overlap, slots of `[from, to)`.
+    fn near(&self, from: Timestamp, to: Timestamp) -> std::ops::Range<usize> {
+        let reach = i64::from(BLOCK_ROWS_MAX) * i64::from(self.frequency_s);
+        let first = self.blocks.partition_point(|held| held.block.header().base <= from.saturating_sub(reach));
+        let last = self.blocks.partition_point(|held| held.block.header().base < to);
+        first..last.max(first)
+    }
+
+    /// The block that holds a slot: of several the one with the greatest `as_of`.
+    pub fn covering(&self, anchor: Timestamp, slot: Timestamp) -> Option<&Held> {
+        self.covering_index(anchor, slot).map(|at| &self.blocks[at])
+    }
+
+    fn covering_index(&self, anchor: Timestamp, slot: Timestamp) -> Option<usize> {
+        self.near(slot, slot.saturating_add(1))
+            .filter(|&at| self.blocks[at].block.header().covers(anchor, slot))
+            .max_by_key(|&at| (self.blocks[at].block.header().as_of, at))
+    }
+
+    /// Applies rows that [`apply`](Self::apply) left: patches the blocks that hold their slots, each once, and
+    /// makes new ones where none does.
+    pub fn apply_late(&mut self, rows: &[Row], stamp: Stamp, context: &Context<'_>) {
+        let mut patches: Vec<(usize, Vec<&Row>)> = Vec::new();
+        let mut uncovered: Vec<&Row> = Vec::new();
+        for row in rows {
+            self.note_anchor(row.anchor);
+            match self.covering_index(row.anchor, row.slot) {
+                None => uncovered.push(row),
+                Some(at) => match patches.iter_mut().find(|(patched, _)| *patched == at) {
+                    Some((_, rows)) => rows.push(row),
+                    None => patches.push((at, vec![row])),
+                },
+            }
+        }
+        // From the back, so that the places of the others stay.
+        patches.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let targets: Vec<_> =
+            patches.into_iter().map(|(at, rows)| (Arc::clone(&self.blocks[at].block), rows)).collect();
+        for (block, rows) in targets {
+            let header = *block.header();
+            self.patch(header.grid, header.base, header.end(), &rows, stamp, context);
+        }
+        self.apply_uncovered(&uncovered, stamp, context);
+    }
+
+    fn apply_uncovered(&mut self, rows: &[&Row], stamp: Stamp, context: &Context<'_>) {
+        let mut slots: Vec<(Timestamp, Timestamp)> = rows.iter().map(|row| (row.anchor, row.slot)).collect();
+        // The newest first: each may join the rows behind it.
+        slots.sort_unstable_by(|a, b| b.cmp(a));
+        slots.dedup();
+        let step = i64::from(self.frequency_s);
+        for (anchor, slot) in slots {
+            let here: Vec<&Row> =
+                rows.iter().copied().filter(|row| row.slot == slot && row.anchor == anchor).collect();
+            // A row that was uncovered may lie in a block that an earlier turn of this loop has made.
+            if let Some(held) = self.covering(anchor, slot) {
+                let header = *held.block.header();
+                self.patch(header.grid, header.base, header.end(), &here, stamp, context);
+                continue;
+            }
+            let grid = Grid { anchor, frequency_s: self.frequency_s };
+            if self.prepend_to_head(anchor, slot) {
+                for row in here {
+                    if let Some(head) = &mut self.head
+                        && let Some(at) = head.row(anchor, slot)
+                    {
+                        head.write(at, &row.cells, stamp);
+                    }
+                }
+                continue;
+            }
+            let (base, end) = self.neighbour(anchor, slot).map_or((slot, slot + step), |header| {
+                (header.base.min(slot), header.end().max(slot + step))
+            });
+            self.patch(grid, base, end, &here, stamp, context);
+        }
+    }
+
+    /// Lets the head begin at an older slot, where nothing lies between and rows are to spare.
+    fn prepend_to_head(&mut self, anchor: Timestamp, slot: Timestamp) -> bool {
+        let Some(head) = &self.head else { return false };
+        let (base, step) = (head.base(), i64::from(self.frequency_s));
+        if head.grid().anchor != anchor || slot >= base || self.is_occupied(anchor, slot, base) {
+            return false;
+        }
+        let Ok(rows) = u32::try_from((base - slot) / step) else { return false };
+        rows <= HEAD_ROWS_MAX && self.head.as_mut().is_some_and(|head| head.prepend(rows))
+    }
+
+    /// Whether a block or the frozen head has slots in `[from, to)` of a grid.
+    fn is_occupied(&self, anchor: Timestamp, from: Timestamp, to: Timestamp) -> bool {
+        let frozen = self.frozen.as_ref().is_some_and(|frozen| {
+            frozen.grid().anchor == anchor && frozen.base() < to && from < frozen.end()
+        });
+        frozen
+            || self.near(from, to).any(|at| {
+                let header = self.blocks[at].block.header();
+                header.grid.anchor == anchor && header.base < to && from < header.end()
+            })
+    }
+
+    /// A block that may be made longer to take a slot that none holds: few rows away, and nothing between.
+    fn neighbour(&self, anchor: Timestamp, slot: Timestamp) -> Option<crate::block::BlockHeader> {
+        let step = i64::from(self.frequency_s);
+        let reach = i64::from(BLOCK_ROWS_MAX) * step;
+        let fits = |header: &&crate::block::BlockHeader| {
+            let (base, end) = (header.base.min(slot), header.end().max(slot + step));
+            let gap =
+                if slot < header.base { (slot, header.base) } else { (header.end(), slot + step) };
+            let head_between = self.head.as_ref().is_some_and(|head| {
+                head.grid().anchor == anchor && head.base() < gap.1 && gap.0 < head.end()
+            });
+            header.grid.anchor == anchor
+                && end - base <= reach
+                && !head_between
+                && !self.is_occupied(anchor, gap.0, gap.1)
+        };
+        self.near(slot.saturating_sub(reach), slot.saturating_add(reach))
+            .map(|at| self.blocks[at].block.header())
+            .filter(fits)
+            .min_by_key(|header| if slot < header.base { header.base - slot } else { slot - header.end() })
+            .copied()
+    }
+
+    /// Puts one block over `[base, end)`: what blocks hold there now, each slot of its winner, with `rows` on
+    /// top. Blocks that lie wholly inside go; nothing happens if no bit changes.
+    fn patch(
+        &mut self,
+        grid: Grid,
+        base: Timestamp,
+        end: Timestamp,
+        rows: &[&Row],
+        stamp: Stamp,
+        context: &Context<'_>,
+    ) {
+        let slots = ((end - base) / i64::from(grid.frequency_s)) as u32;
+        let mut table = Table::new(grid, self.number, base, slots, self.columns(context.shape));
+        let mut under: Vec<usize> = self
+            .near(base, end)
+            .filter(|&at| {
+                let header = self.blocks[at].block.header();
+                header.grid == grid && header.base < end && base < header.end()
+            })
+            .collect();
+        under.sort_by_key(|&at| self.blocks[at].block.header().as_of);
+        let mut first = stamp;
+        for &at in &under {
+            table.lay(&self.blocks[at].block);
+            if let BlockState::Unsaved { first: older } = self.blocks[at].state {
+                first = first.min(older);
+            }
+        }
+        let mut changed = under.is_empty();
+        for row in rows {
+            for &(column, value) in &row.cells {
+                changed |= table.write(row.slot, column, value);
+            }
+        }
+        if !changed {
+            return;
+        }
+        let block = table.seal(Arc::clone(context.shape), table.as_of().max(stamp));
+        let mut inside: Vec<usize> = under
+            .into_iter()
+            .filter(|&at| {
+                let header = self.blocks[at].block.header();
+                base <= header.base && header.end() <= end
+            })
+            .collect();
+        inside.sort_unstable();
+        for at in inside.into_iter().rev() {
+            self.blocks.remove(at);
+        }
+        self.insert(Arc::new(block), BlockState::Unsaved { first });
+    }
+
+    /// The log is needed from here on for this buffer: the least of head, frozen head and unsaved blocks.
+    pub fn safe(&self) -> Stamp {
+        let heads = self.heads().map(Head::first);
+        let blocks = self.blocks.iter().filter_map(|held| match held.state {
+            BlockState::Unsaved { first } => Some(first),
+            BlockState::Saved | BlockState::Imported => None,
+        });
+        heads.chain(blocks).min().unwrap_or(Stamp::MAX)
+    }
+
+    /// Notes that a block is in a synced file; does nothing if it is no longer the same block.
+    pub fn mark_saved(&mut self, block: &Arc<Block>) {
+        if let Some(held) = self.blocks.iter_mut().find(|held| Arc::ptr_eq(&held.block, block)) {
+            held.state = BlockState::Saved;
+        }
+    }
+
+    /// Notes that a block found in a file may not be durable: it is to be saved again.
+    pub fn mark_unsaved(&mut self, block: &Arc<Block>, first: Stamp) {
+        if let Some(held) = self.blocks.iter_mut().find(|held| Arc::ptr_eq(&held.block, block)) {
+            held.state = BlockState::Unsaved { first };
+        }
+    }
+
+    /// Drops blocks and heads that end before `time`. Returns how many went.
+    pub fn drop_before(&mut self, time: Timestamp) -> usize {
+        let before = self.blocks.len();
+        self.blocks.retain(|held| held.block.header().end() >= time);
+        let mut dropped = before - self.blocks.len();
+        for head in [&mut self.frozen, &mut self.head] {
+            if head.as_ref().is_some_and(|head| head.end() < time) {
+                *head = None;
+                dropped += 1;
+            }
+        }
+        if dropped > 0 {
+            self.forget_anchors();
+        }
+        dropped
+    }
+
+    /// Drops blocks that `keep` refuses; used when memory runs out and when damage was found.
+    pub fn retain_blocks(&mut self, keep: impl FnMut(&Held) -> bool) -> usize {
+        let before = self.blocks.len();
+        self.blocks.retain(keep);
+        before - self.blocks.len()
+    }
+
+    /// Anchors that no row is counted from any more go, so that a start finds the same ones.
+    fn forget_anchors(&mut self) {
+        let (blocks, heads) = (&self.blocks, [&self.frozen, &self.head]);
+        let newest = self.anchors.last().copied();
+        self.anchors.retain(|anchor| {
+            Some(*anchor) == newest
+                || blocks.iter().any(|held| held.block.header().grid.anchor == *anchor)
+                || heads.iter().any(|head| head.as_ref().is_some_and(|head| head.grid().anchor == *anchor))
+        });
+    }
+
+    /// Replaces blocks by others that hold the same rows: after a roll. Blocks that are no longer here do not
+    /// matter; those that are must lie inside `merged`.
+    pub fn replace_saved(&mut self, old: &[Arc<Block>], merged: Vec<Arc<Block>>) {
+        self.blocks.retain(|held| !old.iter().any(|block| Arc::ptr_eq(block, &held.block)));
+        for block in merged {
+            self.insert(block, BlockState::Saved);
+        }
+    }
+
+    /// Calls `visit` with every row of the heads and of unsaved blocks, one block or head at a time, and takes
+    /// the stamp that it returns as the new one: the log is written again after an error.
+    pub fn relog(&mut self, mut visit: impl FnMut(&[Row]) -> Stamp) {
+        let number = self.number;
+        for held in &mut self.blocks {
+            if let BlockState::Unsaved { .. } = held.state {
+                let rows = rows_of_block(number, &held.block);
+                let stamp = visit(&rows);
+                held.block = Arc::new(held.block.restamped(stamp.max(held.block.header().as_of)));
+                held.state = BlockState::Unsaved { first: stamp };
+            }
+        }
+        for head in [&mut self.frozen, &mut self.head].into_iter().flatten() {
+            let rows = rows_of_head(number, head);
+            let stamp = visit(&rows);
+            head.unstamp();
+            head.restamp(stamp);
+        }
+    }
+}
+
+/// The grid of a moment: that of the last of `anchors` whose slots have begun by then, or of the first.
+pub fn grid_at(anchors: &[Timestamp], frequency_s: u32, time: Timestamp) -> Option<Grid> {
+    let half = i64::from(frequency_s / 2);
+    let after = anchors.partition_point(|anchor| anchor.saturating_sub(half) <= time);
+    let anchor = *anchors.get(after.saturating_sub(1))?;
+    Some(Grid { anchor, frequency_s })
+}
+
+fn rows_of_block(buffer: u16, block: &Block) -> Vec<Row> {
+    let header = block.header();
+    let columns: Vec<Vec<f32>> = (0..header.columns).map(|index| block.column(index)).collect();
+    rows_of(buffer, header.grid, header.base, header.rows, |row, out| {
+        out.extend(columns.iter().enumerate().map(|(index, values)| (index as u32, values[row as usize])));
+    })
+}
+
+fn rows_of_head(buffer: u16, head: &Head) -> Vec<Row> {
+    rows_of(buffer, head.grid(), head.base(), head.rows(), |row, out| {
+        out.extend((0..head.stride()).map(|column| (column, head.value(row, column))));
+    })
+}
+
+fn rows_of(
+    buffer: u16,
+    grid: Grid,
+    base: Timestamp,
+    rows: u32,
+    mut cells_of: impl FnMut(u32, &mut Vec<(u32, f32)>),
+) -> Vec<Row> {
+    (0..rows)
+        .map(|row| {
+            let mut cells = Vec::new();
+            cells_of(row, &mut cells);
+            cells.retain(|(_, value)| !value.is_nan());
+            let slot = base + i64::from(row) * i64::from(grid.frequency_s);
+            Row { buffer, anchor: grid.anchor, slot, cells }
+        })
+        .filter(|row| !row.cells.is_empty())
+        .collect()
+}

@@ -1,0 +1,288 @@
+//! [`Head`]: the rows that are being written.
+
+use std::sync::Arc;
+
+use crate::block::{Block, BlockHeader};
+use crate::codec;
+use crate::grid::Grid;
+use crate::shape::{Shape, ShapeHash};
+use crate::stamp::Stamp;
+use crate::Timestamp;
+
+/// The rows of a full head.
+pub const HEAD_ROWS_MAX: u32 = 64;
+
+const ROWS_AT_FIRST: u32 = 16;
+
+/// The newest rows of one buffer: row-major, one row per slot, one cell per column, NaN where nothing was sent.
+///
+/// Rows of all columns rather than a tail per series: a host's batch writes one contiguous row, missing values
+/// need no bookkeeping, and a series costs nothing beyond its cells.
+#[derive(Debug, Clone)]
+pub struct Head {
+    grid: Grid,
+    base: Timestamp,
+    rows: u32,
+    rows_max: u32,
+    stride: u32,
+    /// Shared with whoever encodes the rows at the moment; a write then copies them.
+    cells: Arc<Vec<f32>>,
+    first: Stamp,
+    last: Stamp,
+    /// The time, by the caller's clock, at which the head was begun.
+    begun: Timestamp,
+}
+
+impl Head {
+    /// An empty head whose row 0 is the slot `base`, for at most `rows_max` rows of `columns` columns.
+    pub fn new(grid: Grid, base: Timestamp, rows_max: u32, columns: u32, begun: Timestamp) -> Self {
+        let rows_max = rows_max.clamp(1, HEAD_ROWS_MAX);
+        Self {
+            grid,
+            base,
+            rows: 0,
+            rows_max,
+            stride: columns,
+            cells: Arc::default(),
+            first: Stamp::MAX,
+            last: Stamp::ZERO,
+            begun,
+        }
+    }
+
+    /// The slots, and how they are counted.
+    pub fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// Time of row 0.
+    pub fn base(&self) -> Timestamp {
+        self.base
+    }
+
+    /// Columns that the rows have room for.
+    pub fn stride(&self) -> u32 {
+        self.stride
+    }
+
+    /// Rows up to the newest that was written.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// Stamp of the oldest row that was applied.
+    pub fn first(&self) -> Stamp {
+        self.first
+    }
+
+    /// Stamp of the newest row that was applied.
+    pub fn last(&self) -> Stamp {
+        self.last
+    }
+
+    /// When the head was begun, by the caller's clock.
+    pub fn begun(&self) -> Timestamp {
+        self.begun
+    }
+
+    /// The first moment behind the last written row: base + rows · frequency.
+    pub fn end(&self) -> Timestamp {
+        self.base + i64::from(self.rows) * i64::from(self.grid.frequency_s)
+    }
+
+    /// The row of a slot if this head has, or may grow to, that row.
+    pub fn row(&self, anchor: Timestamp, slot: Timestamp) -> Option<u32> {
+        if anchor != self.grid.anchor || slot < self.base {
+            return None;
+        }
+        let row = (slot - self.base) / i64::from(self.grid.frequency_s);
+        u32::try_from(row).ok().filter(|row| *row < self.rows_max)
+    }
+
+    /// The row of a slot if it lies among the rows that were written.
+    pub fn written_row(&self, anchor: Timestamp, slot: Timestamp) -> Option<u32> {
+        self.row(anchor, slot).filter(|row| *row < self.rows)
+    }
+
+    /// Whether no row is left to be written.
+    pub fn is_full(&self) -> bool {
+        self.rows == self.rows_max
+    }
+
+    /// Writes cells of one row.
+    ///
+    /// # Panics
+    /// If `row` is not below the head's greatest number of rows.
+    pub fn write(&mut self, row: u32, cells: &[(u32, f32)], stamp: Stamp) {
+        assert!(row < self.rows_max, "a row of the head");
+        let columns = cells.iter().map(|(column, _)| column + 1).max().unwrap_or(0);
+        if columns > self.stride {
+            self.widen(columns);
+        }
+        let (stride, rows_max) = (self.stride as usize, self.rows_max);
+        let all = Arc::make_mut(&mut self.cells);
+        let rows_have = if stride == 0 { 0 } else { all.len() / stride };
+        if row as usize >= rows_have && stride > 0 {
+            let grown = (rows_have as u32 * 2).max(ROWS_AT_FIRST).max(row + 1).min(rows_max);
+            all.reserve_exact(grown as usize * stride - all.len());
+            all.resize(grown as usize * stride, f32::NAN);
+        }
+        if let Some(target) = all.get_mut(row as usize * stride..(row as usize + 1) * stride) {
+            for &(column, value) in cells {
+                target[column as usize] = value;
+            }
+        }
+        self.rows = self.rows.max(row + 1);
+        self.first = self.first.min(stamp);
+        self.last = self.last.max(stamp);
+    }
+
+    /// Puts `rows` empty rows in front, if the head has that many to spare.
+    pub fn prepend(&mut self, rows: u32) -> bool {
+        if self.rows + rows > self.rows_max {
+            return false;
+        }
+        let stride = self.stride as usize;
+        let all = Arc::make_mut(&mut self.cells);
+        all.truncate(self.rows as usize * stride);
+        all.splice(0..0, std::iter::repeat_n(f32::NAN, rows as usize * stride));
+        self.base -= i64::from(rows) * i64::from(self.grid.frequency_s);
+        self.rows += rows;
+        true
+    }
+
+    /// Room for more columns, and some to spare: new series come in groups.
+    fn widen(&mut self, columns: u32) {
+        let stride = if self.cells.is_empty() { columns } else { columns + columns / 8 };
+        let mut wider = vec![f32::NAN; self.rows.max(1) as usize * stride as usize];
+        for row in 0..self.rows as usize {
+            let old = &self.cells[row * self.stride as usize..][..self.stride as usize];
+            wider[row * stride as usize..][..old.len()].copy_from_slice(old);
+        }
+        self.cells = Arc::new(wider);
+        self.stride = stride;
+    }
+
+    /// The value of a column in a row; NaN if it was never written.
+    pub fn value(&self, row: u32, column: u32) -> f32 {
+        if row >= self.rows || column >= self.stride {
+            return f32::NAN;
+        }
+        self.cells[row as usize * self.stride as usize + column as usize]
+    }
+
+    /// The written rows of a column.
+    pub fn column(&self, column: u32) -> impl DoubleEndedIterator<Item = f32> + '_ {
+        (0..self.rows).map(move |row| self.value(row, column))
+    }
+
+    /// Whether `other` holds the same cells in the same memory: nothing was written since one was cloned.
+    pub fn is_same(&self, other: &Head) -> bool {
+        Arc::ptr_eq(&self.cells, &other.cells)
+            && self.rows == other.rows
+            && self.last == other.last
+            && self.first == other.first
+    }
+
+    /// Forgets the stamps, so that the rows can be logged anew.
+    pub fn unstamp(&mut self) {
+        self.first = Stamp::MAX;
+        self.last = Stamp::ZERO;
+    }
+
+    /// Takes the stamp of a record that holds rows of this head again.
+    pub fn restamp(&mut self, stamp: Stamp) {
+        self.first = self.first.min(stamp);
+        self.last = self.last.max(stamp);
+    }
+
+    /// Encodes the rows. `columns` is how many columns the buffer has under `shape`.
+    ///
+    /// # Panics
+    /// If no row was written.
+    pub fn seal(&self, buffer: u16, columns: u32, shape: Arc<Shape>) -> Block {
+        let header = BlockHeader {
+            codec: codec::ADAPTIVE,
+            buffer,
+            grid: self.grid,
+            base: self.base,
+            rows: self.rows,
+            columns,
+            as_of: self.last,
+            shape: ShapeHash([0; 16]),
+            body_bytes: 0,
+        };
+        Block::seal(header, shape, |column, out| {
+            for (row, value) in out.iter_mut().enumerate() {
+                *value = self.value(row as u32, column);
+            }
+        })
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<f32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(rows_max: u32) -> Head {
+        Head::new(Grid { anchor: 0, frequency_s: 10 }, 100, rows_max, 2, 0)
+    }
+
+    #[test]
+    fn skipped_rows_and_unwritten_columns_are_missing() {
+        let mut head = head(64);
+        head.write(2, &[(1, 5.0)], Stamp(9));
+        assert_eq!((head.rows(), head.end()), (3, 130));
+        assert_eq!(head.column(1).filter(|v| !v.is_nan()).collect::<Vec<_>>(), [5.0]);
+        assert!(head.value(2, 0).is_nan() && head.value(2, 7).is_nan() && head.value(3, 1).is_nan());
+    }
+
+    #[test]
+    fn a_head_grows_to_its_limit_and_no_further() {
+        let mut head = head(20);
+        for row in 0..20 {
+            head.write(row, &[(0, row as f32)], Stamp(u64::from(row) + 1));
+        }
+        assert!(head.is_full());
+        assert_eq!(head.row(0, 290), Some(19));
+        assert_eq!(head.row(0, 300), None);
+        assert_eq!(head.column(0).collect::<Vec<_>>(), (0..20).map(|n| n as f32).collect::<Vec<_>>());
+        assert_eq!((head.first(), head.last()), (Stamp(1), Stamp(20)));
+        assert_eq!(head.heap_bytes(), 20 * 2 * 4);
+    }
+
+    #[test]
+    fn a_new_column_keeps_what_was_written() {
+        let mut head = head(64);
+        head.write(0, &[(0, 1.0), (1, 2.0)], Stamp(1));
+        head.write(1, &[(9, 3.0)], Stamp(2));
+        assert_eq!((head.value(0, 0), head.value(0, 1), head.value(1, 9)), (1.0, 2.0, 3.0));
+        assert!(head.value(0, 9).is_nan());
+    }
+
+    #[test]
+    fn prepended_rows_move_the_others_back() {
+        let mut head = head(4);
+        head.write(1, &[(0, 1.0)], Stamp(1));
+        assert!(head.prepend(2) && !head.prepend(1));
+        assert_eq!((head.base(), head.rows(), head.value(3, 0)), (80, 4, 1.0));
+        head.write(0, &[(0, 7.0)], Stamp(2));
+        assert_eq!(head.value(0, 0), 7.0);
+    }
+
+    #[test]
+    fn a_write_while_the_rows_are_encoded_is_noticed() {
+        let mut head = head(64);
+        head.write(0, &[(0, 1.0)], Stamp(1));
+        let encoding = head.clone();
+        assert!(head.is_same(&encoding));
+        head.write(0, &[(0, 2.0)], Stamp(2));
+        assert!(!head.is_same(&encoding));
+        assert_eq!((encoding.value(0, 0), head.value(0, 0)), (1.0, 2.0));
+    }
+}

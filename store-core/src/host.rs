@@ -1,0 +1,390 @@
+//! [`Host`]: the unit of locking.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::buffer::{Buffer, Context};
+use crate::floor::{Floor, Floors};
+use crate::head::HEAD_ROWS_MAX;
+use crate::metric::{Catalog, MetricId};
+use crate::record::RawSample;
+use crate::row::{Row, Rows};
+use crate::shape::{NewColumn, Shape, ShapeHash};
+use crate::stamp::Stamp;
+use crate::Timestamp;
+
+/// A host of a cluster and all that is known of it.
+#[derive(Debug)]
+pub struct Host {
+    number: u32,
+    cluster: Box<str>,
+    name: Box<str>,
+    first_head_rows: u32,
+    /// Guards everything below the host. Taken after the host table's lock and before the log's; never two at once.
+    state: Mutex<HostState>,
+    loaded: Condvar,
+}
+
+/// What a host's mutex guards.
+#[derive(Debug)]
+pub struct HostState {
+    shape: Arc<Shape>,
+    buffers: Vec<Buffer>,
+    floors: Floors,
+    /// Samples that arrived before the host was loaded, with their stamps; `None` once it is.
+    pending: Option<Vec<(Stamp, Vec<RawSample>)>>,
+    /// Set when the host was taken out of the table: whoever still holds it must look it up again.
+    gone: bool,
+    /// Where the log last said what this host looks like; means nothing to this crate.
+    announced: Option<(u32, ShapeHash)>,
+}
+
+/// A sample whose series is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// Column of the host.
+    pub column: u32,
+    /// When it was measured.
+    pub time: Timestamp,
+    /// Its value; not NaN.
+    pub value: f32,
+}
+
+/// A series that is to be found or registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The levels below the host.
+    pub path: Box<[Box<str>]>,
+    /// The metric.
+    pub metric: MetricId,
+    /// Its configured frequency.
+    pub frequency_s: u32,
+    /// Time of the first sample: a new series joins the buffer of its phase.
+    pub time: Timestamp,
+}
+
+/// How samples are placed.
+#[derive(Debug, Clone, Copy)]
+pub struct Placing {
+    /// Samples before this time are refused.
+    pub oldest: Timestamp,
+    /// A new anchor keeps the phase of the first one: for files that cannot say another.
+    pub fixed_phase: bool,
+}
+
+/// What became of the samples of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// Samples that go into rows.
+    pub good: u64,
+    /// Samples older than the retention.
+    pub too_old: u64,
+    /// Samples below a floor.
+    pub freed: u64,
+}
+
+impl Host {
+    pub(crate) fn new(number: u32, cluster: &str, name: &str, shape: Arc<Shape>, loading: bool) -> Self {
+        let hash = crc32fast::hash(format!("{cluster}\0{name}").as_bytes());
+        let state = HostState {
+            buffers: Vec::new(),
+            floors: Floors::default(),
+            pending: loading.then(Vec::new),
+            gone: false,
+            announced: None,
+            shape,
+        };
+        Self {
+            number,
+            cluster: cluster.into(),
+            name: name.into(),
+            first_head_rows: 17 + hash % (HEAD_ROWS_MAX - 16),
+            state: Mutex::new(state),
+            loaded: Condvar::new(),
+        }
+    }
+
+    /// Number of the host in its store; dense, never given out again in one process.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The host's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the host's mutex.
+    pub fn lock(&self) -> MutexGuard<'_, HostState> {
+        // A panic under the mutex is a mistake of ours; the rows are whole all the same, cell by cell.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the host's mutex once the host is loaded; `None` if that takes longer than `patience`.
+    pub fn lock_loaded(&self, patience: Duration) -> Option<MutexGuard<'_, HostState>> {
+        let until = Instant::now() + patience;
+        let mut state = self.lock();
+        while state.is_loading() {
+            let left = until.checked_duration_since(Instant::now())?;
+            state = self.loaded.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(state)
+    }
+
+    /// Wakes everyone who waits for the host to be loaded.
+    pub fn notify_loaded(&self) {
+        self.loaded.notify_all();
+    }
+
+    /// Applies rows in memory; `stamp` is that of their record. Rows of buffers that the host does not have are
+    /// left out.
+    pub fn apply(&self, state: &mut HostState, rows: &[Row], stamp: Stamp, now: Timestamp) {
+        let shape = Arc::clone(&state.shape);
+        let context = Context { shape: &shape, first_head_rows: self.first_head_rows, now };
+        let mut late: Vec<Row> = Vec::new();
+        for row in rows {
+            if let Some(buffer) = state.buffers.get_mut(usize::from(row.buffer))
+                && !row.cells.is_empty()
+                && !buffer.apply(row, stamp, &context)
+            {
+                late.push(row.clone());
+            }
+        }
+        // Per buffer, in the order in which they came.
+        late.sort_by_key(|row| row.buffer);
+        for group in late.chunk_by(|a, b| a.buffer == b.buffer) {
+            state.buffers[usize::from(group[0].buffer)].apply_late(group, stamp, &context);
+        }
+    }
+}
+
+impl HostState {
+    /// The levels and columns.
+    pub fn shape(&self) -> &Arc<Shape> {
+        &self.shape
+    }
+
+    /// The buffers, by their numbers.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// The buffers, to be sealed, saved and freed.
+    pub fn buffers_mut(&mut self) -> &mut [Buffer] {
+        &mut self.buffers
+    }
+
+    /// What was freed.
+    pub fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
+    /// What was freed, to be raised, saved and forgotten.
+    pub fn floors_mut(&mut self) -> &mut Floors {
+        &mut self.floors
+    }
+
+    /// Whether the host's files and log rows are still to be read.
+    pub fn is_loading(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Keeps samples until the host is loaded.
+    ///
+    /// # Panics
+    /// If the host is loaded.
+    pub fn defer(&mut self, stamp: Stamp, samples: Vec<RawSample>) {
+        self.pending.as_mut().expect("the host is loading").push((stamp, samples));
+    }
+
+    /// Ends the loading and hands out what arrived meanwhile, in the order of stamps.
+    pub fn finish_loading(&mut self) -> Vec<(Stamp, Vec<RawSample>)> {
+        self.pending.take().unwrap_or_default()
+    }
+
+    /// What arrived before the host was loaded.
+    pub fn deferred(&self) -> &[(Stamp, Vec<RawSample>)] {
+        self.pending.as_deref().unwrap_or_default()
+    }
+
+    /// Gives deferred samples the stamps of new records.
+    pub fn restamp_deferred(&mut self, mut visit: impl FnMut(&[RawSample]) -> Stamp) {
+        for (stamp, samples) in self.pending.iter_mut().flatten() {
+            *stamp = visit(samples);
+        }
+    }
+
+    /// Whether the host was taken out of the table.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Notes that the host is out of the table.
+    pub fn mark_gone(&mut self) {
+        self.gone = true;
+    }
+
+    /// Where the log last said what this host looks like: segment and shape.
+    pub fn announced(&self) -> Option<(u32, ShapeHash)> {
+        self.announced
+    }
+
+    /// Notes where the log says what this host looks like.
+    pub fn set_announced(&mut self, segment: u32) {
+        self.announced = Some((segment, self.shape.hash()));
+    }
+
+    /// Whether nothing is left: no rows, no floors, nothing waiting.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_none()
+            && self.floors.is_empty()
+            && self.buffers.iter().all(|buffer| buffer.blocks().is_empty() && buffer.heads().next().is_none())
+    }
+
+    /// Takes a shape that extends the present one, with empty buffers behind those that are there.
+    ///
+    /// # Panics
+    /// If `shape` does not extend the present one.
+    pub fn set_shape(&mut self, shape: Arc<Shape>) {
+        assert!(shape.extends(&self.shape), "a shape grows and is never renumbered");
+        for (number, buffer) in shape.buffers().iter().enumerate().skip(self.buffers.len()) {
+            self.buffers.push(Buffer::new(number as u16, buffer.frequency_s));
+        }
+        self.shape = shape;
+    }
+
+    /// The column of a series at its configured frequency.
+    pub fn column(&self, path: &[Box<str>], metric: MetricId, frequency_s: u32) -> Option<u32> {
+        let level = self.shape.root().descend(path.iter().map(|name| &**name))?;
+        level.columns(metric).iter().rev().copied().find(|&column| {
+            let buffer = self.shape.columns()[column as usize].buffer;
+            self.shape.buffers()[usize::from(buffer)].frequency_s == frequency_s
+        })
+    }
+
+    /// The columns of series, in their order; those that are new are registered, all at once. `intern` gives the
+    /// stored copy of a shape.
+    pub fn register(
+        &mut self,
+        catalog: &Catalog,
+        wanted: &[Wanted],
+        intern: impl FnOnce(Shape) -> Arc<Shape>,
+    ) -> Vec<u32> {
+        let known: Vec<Option<u32>> =
+            wanted.iter().map(|series| self.column(&series.path, series.metric, series.frequency_s)).collect();
+        let mut added: Vec<NewColumn> = Vec::new();
+        let mut frequencies: Vec<u32> = Vec::new();
+        // Of the new buffers, the moment that sets their phase.
+        let mut phases: Vec<Timestamp> = Vec::new();
+        let mut seen = hashbrown::HashMap::new();
+        let first_new = self.shape.columns().len() as u32;
+        let mut columns = Vec::with_capacity(wanted.len());
+        for (series, known) in wanted.iter().zip(known) {
+            if let Some(column) = known {
+                columns.push(column);
+                continue;
+            }
+            let key = (&series.path, series.metric, series.frequency_s);
+            let column = *seen.entry(key).or_insert_with(|| {
+                let buffer = self.buffer_for(series, &mut frequencies, &mut phases);
+                added.push(NewColumn { path: series.path.clone(), metric: series.metric, buffer });
+                first_new + added.len() as u32 - 1
+            });
+            columns.push(column);
+        }
+        if !added.is_empty() {
+            let shape = intern(self.shape.extended(catalog, &frequencies, &added));
+            self.set_shape(shape);
+        }
+        columns
+    }
+
+    fn buffer_for(&self, series: &Wanted, frequencies: &mut Vec<u32>, phases: &mut Vec<Timestamp>) -> u16 {
+        let old = self.buffers.iter().position(|buffer| {
+            buffer.frequency_s() == series.frequency_s && buffer.is_in_phase(series.time)
+        });
+        let step = i64::from(series.frequency_s);
+        let position = old.unwrap_or_else(|| {
+            let new = (0..phases.len()).find(|&new| {
+                frequencies[new] == series.frequency_s && series.time.saturating_sub(phases[new]) % step == 0
+            });
+            self.buffers.len()
+                + new.unwrap_or_else(|| {
+                    frequencies.push(series.frequency_s);
+                    phases.push(series.time);
+                    phases.len() - 1
+                })
+        });
+        // More phases than this in one host are no measurement; the last buffer takes them, in its own slots.
+        u16::try_from(position).unwrap_or(u16::MAX)
+    }
+
+    /// Sorts samples into rows: decides slots and anchors, refuses what is too old or freed.
+    pub fn place(&mut self, samples: &[Sample], placing: Placing, rows: &mut Rows) -> Placed {
+        let mut placed = Placed::default();
+        let mut last = (u16::MAX, Timestamp::MIN, (0, 0));
+        for sample in samples {
+            let Some(column) = self.shape.columns().get(sample.column as usize) else { continue };
+            if sample.time < placing.oldest {
+                placed.too_old += 1;
+                continue;
+            }
+            let (anchor, slot) = if (last.0, last.1) == (column.buffer, sample.time) {
+                last.2
+            } else {
+                self.buffers[usize::from(column.buffer)].place(sample.time, placing.fixed_phase)
+            };
+            if !self.floors.is_empty() && slot < self.floors.of(sample.column) {
+                placed.freed += 1;
+                continue;
+            }
+            if (last.0, last.1) != (column.buffer, sample.time) {
+                self.buffers[usize::from(column.buffer)].note_anchor(anchor);
+                last = (column.buffer, sample.time, (anchor, slot));
+            }
+            placed.good += 1;
+            rows.push(column.buffer, anchor, slot, column.index, sample.value);
+        }
+        placed
+    }
+
+    /// Floors that a request to free everything before `to` would raise on these columns, and how many blocks and
+    /// heads hold samples that they hide.
+    pub fn to_free(&self, columns: &[u32], to: Timestamp) -> (Vec<(u32, Timestamp)>, u64) {
+        let mut floors = Vec::new();
+        let mut hidden = 0;
+        for &number in columns {
+            let column = &self.shape.columns()[number as usize];
+            let buffer = &self.buffers[usize::from(column.buffer)];
+            let floor = self.floors.of(number);
+            let Some(newest) = crate::query::last_sample(buffer, column.index, floor) else { continue };
+            let before = to.min(newest.saturating_add(1));
+            let count = crate::query::pieces_with_samples(buffer, column.index, floor, before);
+            if count > 0 {
+                floors.push((number, before));
+                hidden += count;
+            }
+        }
+        (floors, hidden)
+    }
+
+    /// Raises floors; `at` is the stamp of the record that says so.
+    pub fn raise_floors(&mut self, floors: &[(u32, Timestamp)], at: Stamp) {
+        for &(column, before) in floors {
+            self.floors.raise(Floor { column, before, at, saved: false });
+        }
+    }
+
+    /// The log is needed from here on for this host: the least stamp over heads, unsaved blocks, unsaved floors
+    /// and what waits for the host to be loaded.
+    pub fn safe(&self) -> Stamp {
+        let buffers = self.buffers.iter().map(Buffer::safe);
+        let pending = self.deferred().iter().map(|(stamp, _)| *stamp);
+        buffers.chain(pending).chain([self.floors.safe()]).min().unwrap_or(Stamp::MAX)
+    }
+}

@@ -1,0 +1,438 @@
+//! From the bytes of a message to cells in memory and rows in the journal.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::host::{Host, HostState, Placing, Sample, Wanted};
+use crate::journal::Journal;
+use crate::line::{self, Fate, Refusal, Skip};
+use crate::metric::{Catalog, Metric, MetricId};
+use crate::record::RawSample;
+use crate::resolver::Target;
+use crate::row::Rows;
+use crate::stamp::Stamp;
+use crate::store::Store;
+use crate::Timestamp;
+
+/// What a message is taken under.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The cluster of lines that name none.
+    pub default_cluster: Option<&'a str>,
+    /// The time of lines that name none.
+    pub now: Timestamp,
+    /// Samples before this time are refused.
+    pub oldest: Timestamp,
+    /// Samples after this time are refused.
+    pub newest: Timestamp,
+    /// See [`Placing::fixed_phase`].
+    pub fixed_phase: bool,
+}
+
+/// What became of the lines of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ingested {
+    /// Samples that are in memory and in the journal.
+    pub good: u64,
+    /// Lines against the grammar.
+    pub bad: u64,
+    /// Lines passed over, by [`Skip`].
+    pub skipped: [u64; Skip::ALL.len()],
+    /// Samples that were refused, by [`Refusal`].
+    pub refused: [u64; Refusal::ALL.len()],
+    /// Samples refused because they lie below a floor.
+    pub freed: u64,
+    /// Samples of a subcomponent that has no component: they share a series.
+    pub merged: u64,
+    /// Series that were new.
+    pub registered: u64,
+    /// The first bad line: its number from 1, and what is wrong with it.
+    pub first_bad: Option<(usize, String)>,
+    /// Who was refused last, and why: cluster, host or name as far as known.
+    pub offender: Option<(Refusal, String)>,
+    /// The newest record of this message.
+    pub last: Stamp,
+}
+
+/// Memory that is used again from message to message.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    entries: Vec<Entry>,
+    unresolved: Vec<Unresolved>,
+    hosts: Vec<Arc<Host>>,
+    places: HashMap<u32, u32>,
+    learned: Vec<(u64, Target)>,
+    samples: Vec<Sample>,
+    rows: Rows,
+    text: String,
+}
+
+/// A sample on its way to its host.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Place in `Scratch::hosts`.
+    host: u32,
+    column: Place,
+    time: Timestamp,
+    value: f32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Column(u32),
+    /// Place in `Scratch::unresolved`.
+    Unresolved(u32),
+}
+
+/// A sample whose line's prefix is not known yet.
+#[derive(Debug)]
+struct Unresolved {
+    /// What the resolver is to learn the series by.
+    hash: Option<u64>,
+    path: Box<[Box<str>]>,
+    id: MetricId,
+    metric: Arc<Metric>,
+}
+
+impl Store {
+    /// Takes the lines of a message. A bad line costs itself and nothing else.
+    pub fn ingest(
+        &self,
+        body: &[u8],
+        terms: &Terms<'_>,
+        journal: &mut dyn Journal,
+        scratch: &mut Scratch,
+    ) -> Ingested {
+        let mut report = Ingested::default();
+        scratch.clear();
+        self.resolve(body, terms, scratch, &mut report);
+        // By host, and in the order of lines within each; mostly there is one.
+        let mut entries = std::mem::take(&mut scratch.entries);
+        if scratch.hosts.len() > 1 {
+            entries.sort_by_key(|entry| entry.host);
+        }
+        for group in entries.chunk_by(|a, b| a.host == b.host) {
+            let host = Arc::clone(&scratch.hosts[group[0].host as usize]);
+            self.apply_group(host, group, terms, journal, scratch, &mut report);
+        }
+        scratch.entries = entries;
+        if !scratch.learned.is_empty() {
+            self.resolver().insert_many(&scratch.learned);
+        }
+        report
+    }
+
+    /// Lines to entries: finds out what each is, without any host's lock.
+    fn resolve(&self, body: &[u8], terms: &Terms<'_>, scratch: &mut Scratch, report: &mut Ingested) {
+        let default = terms.default_cluster.unwrap_or_default().as_bytes();
+        let mut reader = self.resolver().reader();
+        let mut lines = line::lines(body);
+        while let Some(line) = lines.next() {
+            let (prefix, rest) = line::split_prefix(line.bytes);
+            let hash = self.resolver().hash(default, prefix);
+            let outcome = match reader.get(hash) {
+                Some(Target::Series { host, column }) => {
+                    line::parse_rest(rest).map_err(|fate| behind(fate, line.bytes, rest)).and_then(|(value, time)| {
+                        let entry = self.known_host(host, scratch);
+                        Ok(match entry {
+                            Some(host) => (host, Place::Column(column), value, time),
+                            None => {
+                                let (host, place) = self.unknown(hash, prefix, terms, scratch, report)?;
+                                (host, place, value, time)
+                            }
+                        })
+                    })
+                }
+                Some(Target::Unknown) => Err(Fate::Skip(Skip::UnknownMetric)),
+                Some(Target::Refused(reason)) => Err(match line::parse_rest(rest) {
+                    Err(fate @ Fate::Bad(_)) => behind(fate, line.bytes, rest),
+                    _ => Refusal::ALL
+                        .get(usize::from(reason))
+                        .map_or(Fate::Skip(Skip::UnknownMetric), |reason| Fate::Refused(*reason)),
+                }),
+                None => self.unknown(hash, prefix, terms, scratch, report).and_then(|(host, place)| {
+                    let (value, time) =
+                        line::parse_rest(rest).map_err(|fate| behind(fate, line.bytes, rest))?;
+                    Ok((host, place, value, time))
+                }),
+            };
+            let outcome = outcome.and_then(|(host, column, value, time)| {
+                let time = time.unwrap_or(terms.now);
+                if time < terms.oldest {
+                    return Err(Fate::Refused(Refusal::TooOld));
+                }
+                if time > terms.newest {
+                    return Err(Fate::Refused(Refusal::TooNew));
+                }
+                scratch.entries.push(Entry { host, column, time, value });
+                Ok(())
+            });
+            match outcome {
+                Ok(()) => {}
+                Err(Fate::Bad(bad)) => {
+                    report.bad += 1;
+                    if report.first_bad.is_none() {
+                        let what = bad.describe(line.bytes);
+                        report.first_bad = Some((line.number, what));
+                    }
+                    lines.skip_string(rest);
+                }
+                Err(Fate::Skip(skip)) => {
+                    report.skipped[skip as usize] += 1;
+                    lines.skip_string(rest);
+                }
+                Err(Fate::Refused(reason)) => {
+                    report.refused[reason as usize] += 1;
+                    let shown = &prefix[..prefix.len().min(120)];
+                    report.offender = Some((reason, String::from_utf8_lossy(shown).into_owned()));
+                }
+            }
+        }
+    }
+
+    /// The place of a host that the resolver named.
+    fn known_host(&self, number: u32, scratch: &mut Scratch) -> Option<u32> {
+        if let Some(last) = scratch.hosts.last()
+            && last.number() == number
+        {
+            return Some(scratch.hosts.len() as u32 - 1);
+        }
+        if let Some(place) = scratch.places.get(&number) {
+            return Some(*place);
+        }
+        self.host_of(number).map(|host| scratch.enter(host))
+    }
+
+    /// A prefix that the resolver does not know, parsed in full.
+    fn unknown(
+        &self,
+        hash: u64,
+        prefix: &[u8],
+        terms: &Terms<'_>,
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) -> Result<(u32, Place), Fate> {
+        let name = line::metric_of(prefix)?;
+        let refuse = |scratch: &mut Scratch, reason: Refusal| {
+            scratch.learned.push((hash, Target::Refused(reason as u8)));
+            Fate::Refused(reason)
+        };
+        let (id, metric) = match self.metric_for_samples(&name) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                scratch.learned.push((hash, Target::Unknown));
+                return Err(Fate::Skip(Skip::UnknownMetric));
+            }
+            Err(reason) => return Err(refuse(scratch, reason)),
+        };
+        let parsed = line::parse_prefix(prefix)?;
+        let mut text = std::mem::take(&mut scratch.text);
+        let placed = parsed.place(terms.default_cluster, self.limits().name_bytes, &mut text).map(|place| {
+            let path: Box<[Box<str>]> = place.path.iter().map(|&name| name.into()).collect();
+            (self.host_or_create(place.cluster, place.host), path)
+        });
+        scratch.text = text;
+        let (host, path) = match placed {
+            Ok((Ok(host), path)) => (host, path),
+            // Not learned: hosts that go make room.
+            Ok((Err(reason), _)) => return Err(Fate::Refused(reason)),
+            Err(Fate::Refused(reason)) => return Err(refuse(scratch, reason)),
+            Err(fate) => return Err(fate),
+        };
+        report.merged += u64::from(parsed.merges_subcomponents());
+        let number = host.number();
+        let place = scratch.places.get(&number).copied().unwrap_or_else(|| scratch.enter(host));
+        scratch.unresolved.push(Unresolved { hash: Some(hash), path, id, metric });
+        Ok((place, Place::Unresolved(scratch.unresolved.len() as u32 - 1)))
+    }
+
+    /// The samples of one host: one lock, one record.
+    fn apply_group(
+        &self,
+        host: Arc<Host>,
+        group: &[Entry],
+        terms: &Terms<'_>,
+        journal: &mut dyn Journal,
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) {
+        let mut state = host.lock();
+        if state.is_gone() {
+            let renamed = scratch.rename(self.catalog(), &state, group);
+            drop(state);
+            match self.host_or_create(host.cluster(), host.name()) {
+                Ok(again) => self.apply_group(again, &renamed, terms, journal, scratch, report),
+                Err(reason) => report.refused[reason as usize] += group.len() as u64,
+            }
+            return;
+        }
+        if state.is_loading() {
+            let raw: Vec<RawSample> = group.iter().map(|entry| scratch.raw(&state, entry)).collect();
+            report.last = report.last.max(journal.samples(&host, &raw));
+            report.good += raw.len() as u64;
+            state.defer(report.last, raw);
+            return;
+        }
+        self.register_group(&host, &mut state, group, scratch, report);
+        let placing = Placing { oldest: terms.oldest, fixed_phase: terms.fixed_phase };
+        scratch.rows.clear();
+        let placed = state.place(&scratch.samples, placing, &mut scratch.rows);
+        report.good += placed.good;
+        report.freed += placed.freed;
+        report.refused[Refusal::TooOld as usize] += placed.too_old;
+        if !scratch.rows.is_empty() {
+            let stamp = journal.rows(&host, &mut state, scratch.rows.as_slice());
+            host.apply(&mut state, scratch.rows.as_slice(), stamp, terms.now);
+            report.last = report.last.max(stamp);
+        }
+    }
+
+    /// Entries to samples with columns; those whose series are new are registered, all at once.
+    fn register_group(
+        &self,
+        host: &Host,
+        state: &mut HostState,
+        group: &[Entry],
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) {
+        let wanted: Vec<Wanted> = group
+            .iter()
+            .filter_map(|entry| match entry.column {
+                Place::Column(_) => None,
+                Place::Unresolved(at) => {
+                    let series = &scratch.unresolved[at as usize];
+                    let (path, metric) = (series.path.clone(), series.id);
+                    Some(Wanted { path, metric, frequency_s: series.metric.frequency_s, time: entry.time })
+                }
+            })
+            .collect();
+        let before = state.shape().columns().len();
+        let full = self.series() >= self.limits().series;
+        let columns: Vec<Option<u32>> = if full {
+            wanted.iter().map(|series| state.column(&series.path, series.metric, series.frequency_s)).collect()
+        } else {
+            let intern = |shape| self.intern(shape);
+            state.register(self.catalog(), &wanted, intern).into_iter().map(Some).collect()
+        };
+        let registered = state.shape().columns().len() - before;
+        self.add_series(registered);
+        report.registered += registered as u64;
+        scratch.samples.clear();
+        let mut columns = columns.into_iter();
+        for entry in group {
+            let column = match entry.column {
+                Place::Column(column) => Some(column),
+                Place::Unresolved(at) => {
+                    let column = columns.next().flatten();
+                    if let (Some(column), Some(hash)) = (column, scratch.unresolved[at as usize].hash) {
+                        scratch.learned.push((hash, Target::Series { host: host.number(), column }));
+                    }
+                    column
+                }
+            };
+            match column {
+                Some(column) => {
+                    scratch.samples.push(Sample { column, time: entry.time, value: entry.value });
+                }
+                None => report.refused[Refusal::Series as usize] += 1,
+            }
+        }
+    }
+
+    /// Applies samples that were deferred while their host was loaded. They were accepted and logged already, so
+    /// only what is below a floor is left out.
+    pub fn apply_deferred(
+        &self,
+        host: &Host,
+        state: &mut HostState,
+        samples: &[RawSample],
+        stamp: Stamp,
+        fixed_phase: bool,
+        now: Timestamp,
+    ) {
+        let wanted: Vec<Wanted> = samples
+            .iter()
+            .map(|sample| {
+                let default_s = self.auto_frequency_s().unwrap_or(60);
+                let metric = self.metric_from_file(&sample.metric, default_s);
+                let frequency_s = self.catalog().get(metric).frequency_s;
+                Wanted { path: sample.path.clone(), metric, frequency_s, time: sample.time }
+            })
+            .collect();
+        let before = state.shape().columns().len();
+        let columns = state.register(self.catalog(), &wanted, |shape| self.intern(shape));
+        self.add_series(state.shape().columns().len() - before);
+        let known: Vec<Sample> = samples
+            .iter()
+            .zip(columns)
+            .map(|(sample, column)| Sample { column, time: sample.time, value: sample.value })
+            .collect();
+        let mut rows = Rows::default();
+        let placing = Placing { oldest: Timestamp::MIN, fixed_phase };
+        state.place(&known, placing, &mut rows);
+        host.apply(state, rows.as_slice(), stamp, now);
+    }
+}
+
+/// A fate whose column counts in the whole line.
+fn behind(fate: Fate, line: &[u8], rest: &[u8]) -> Fate {
+    fate.shifted(line.len() - rest.len())
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.unresolved.clear();
+        self.hosts.clear();
+        self.places.clear();
+        self.learned.clear();
+    }
+
+    fn enter(&mut self, host: Arc<Host>) -> u32 {
+        let place = self.hosts.len() as u32;
+        self.places.insert(host.number(), place);
+        self.hosts.push(host);
+        place
+    }
+
+    fn raw(&self, state: &HostState, entry: &Entry) -> RawSample {
+        let (time, value) = (entry.time, entry.value);
+        match entry.column {
+            Place::Unresolved(at) => {
+                let series = &self.unresolved[at as usize];
+                RawSample { path: series.path.clone(), metric: series.metric.name.clone(), time, value }
+            }
+            // A host that is loading has no column that the resolver could know.
+            Place::Column(column) => {
+                unreachable!("column {column} of {} before the host was loaded", state.shape().hash())
+            }
+        }
+    }
+
+    /// Entries of a host that is gone, with their series by name again.
+    fn rename(&mut self, catalog: &Catalog, gone: &HostState, group: &[Entry]) -> Vec<Entry> {
+        let mut renamed = Vec::with_capacity(group.len());
+        for entry in group {
+            let column = match entry.column {
+                Place::Unresolved(at) => Place::Unresolved(at),
+                Place::Column(column) => match self.names(catalog, gone, column) {
+                    Some(series) => {
+                        self.unresolved.push(series);
+                        Place::Unresolved(self.unresolved.len() as u32 - 1)
+                    }
+                    None => continue,
+                },
+            };
+            renamed.push(Entry { column, ..*entry });
+        }
+        renamed
+    }
+
+    fn names(&self, catalog: &Catalog, gone: &HostState, column: u32) -> Option<Unresolved> {
+        let column = gone.shape().columns().get(column as usize)?;
+        let metric = catalog.get(column.metric);
+        Some(Unresolved { hash: None, path: column.path.clone(), id: column.metric, metric })
+    }
+}

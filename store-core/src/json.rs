@@ -1,0 +1,193 @@
+//! Numbers and strings as JSON text, written straight into the buffer that goes to the client.
+//!
+//! Values of an answer have a fixed number of decimals. They are rounded on integers: a float is `m * 2^e` with `m`
+//! below 2^53, so `m * 1000` fits 64 bits, and the bits that the exponent shifts out say exactly on which side of a
+//! half the value lies. The text equals that of `format!("{value:.3}")` for every `f64`, about twenty times as fast,
+//! and needs no slow path for values that are no `f32` (sums and means).
+
+/// Three digits each, without a leading blank: entry `n` is `n` with leading zeros.
+static TRIPLES: [[u8; 4]; 1000] = triples();
+
+const fn triples() -> [[u8; 4]; 1000] {
+    let mut table = [[0; 4]; 1000];
+    let mut n = 0;
+    while n < 1000 {
+        table[n] = [b'0' + (n / 100) as u8, b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8, 0];
+        n += 1;
+    }
+    table
+}
+
+/// Room that the longest number of the fast path needs: sign, 19 digits, point and decimals, and what
+/// [`put_triple`] writes beyond its end.
+const NUMBER_BYTES_MAX: usize = 32;
+
+/// Values of which [`push_values`] makes room at a time.
+const CHUNK: usize = 128;
+
+/// Appends `value` with exactly `D` decimals (1, 2 or 3), rounded half to even on its exact value.
+///
+/// NaN and the infinities are `null`. A negative value keeps its sign where it rounds to zero: `-0.000`.
+pub fn push_fixed<const D: usize>(out: &mut Vec<u8>, value: f64) {
+    let start = out.len();
+    out.resize(start + NUMBER_BYTES_MAX, 0);
+    match put_fixed::<D>(&mut out[start..], value) {
+        Some(len) => out.truncate(start + len),
+        None => {
+            out.truncate(start);
+            push_huge::<D>(out, value);
+        }
+    }
+}
+
+/// Appends a JSON array of the values, each with three decimals as [`push_fixed`] writes them.
+pub fn push_values(out: &mut Vec<u8>, values: &[f64]) {
+    out.push(b'[');
+    for chunk in values.chunks(CHUNK) {
+        let mut end = out.len();
+        out.resize(end + chunk.len() * (NUMBER_BYTES_MAX + 1), 0);
+        for (index, &value) in chunk.iter().enumerate() {
+            if let Some(len) = put_fixed::<3>(&mut out[end..], value) {
+                end += len;
+            } else {
+                // So rare that the room for what follows may be made anew.
+                out.truncate(end);
+                push_huge::<3>(out, value);
+                end = out.len();
+                out.resize(end + (chunk.len() - index) * (NUMBER_BYTES_MAX + 1), 0);
+            }
+            out[end] = b',';
+            end += 1;
+        }
+        out.truncate(end);
+    }
+    if !values.is_empty() {
+        out.pop();
+    }
+    out.push(b']');
+}
+
+/// Appends a whole number.
+pub fn push_i64(out: &mut Vec<u8>, value: i64) {
+    if value < 0 {
+        out.push(b'-');
+    }
+    push_u64(out, value.unsigned_abs());
+}
+
+/// Appends a whole number that has no sign.
+pub fn push_u64(out: &mut Vec<u8>, value: u64) {
+    let mut text = [0; NUMBER_BYTES_MAX];
+    let len = put_integer(&mut text, value);
+    out.extend_from_slice(&text[..len]);
+}
+
+/// Appends a JSON string with its quotes.
+///
+/// Quotes, backslashes and control characters are escaped; all else stays as it is, in UTF-8.
+pub fn push_string(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    let mut copied = 0;
+    for (index, &byte) in bytes.iter().enumerate() {
+        if byte >= b' ' && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[copied..index]);
+        copied = index + 1;
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
+
+/// Writes the number at the start of `to` and gives its length; `None` for finite values of 2^53 and more that are
+/// too long for the room there is.
+#[inline]
+fn put_fixed<const D: usize>(to: &mut [u8], value: f64) -> Option<usize> {
+    const { assert!(D >= 1 && D <= 3, "one, two or three decimals") };
+    let scale = const { 10_u64.pow(D as u32) };
+    let bits = value.to_bits();
+    let exponent = (bits >> 52 & 0x7ff) as u32;
+    if exponent >= 1023 + 53 {
+        if exponent == 0x7ff {
+            to[..4].copy_from_slice(b"null");
+            return Some(4);
+        }
+        return None;
+    }
+    let fraction = bits & ((1 << 52) - 1);
+    // A subnormal has no hidden one, but it rounds to zero either way.
+    let mantissa = fraction | 1 << 52;
+    // value = mantissa / 2^shift, and the product stays below 2^63.
+    let (product, shift) = (mantissa * scale, 1023 + 52 - exponent);
+    let rounded = if shift == 0 {
+        product
+    } else if shift < 64 {
+        let half = 1_u64 << (shift - 1);
+        // One less than half is added, and the one more if the kept part is odd: ties go to the even neighbour.
+        (product + (half - 1) + (product >> shift & 1)) >> shift
+    } else {
+        0
+    };
+    to[0] = b'-';
+    let sign = (bits >> 63) as usize;
+    let len = sign + put_integer(&mut to[sign..], rounded / scale);
+    let decimals = TRIPLES[(rounded % scale) as usize];
+    let mut tail = [b'.', 0, 0, 0];
+    tail[1..=D].copy_from_slice(&decimals[3 - D..3]);
+    to[len..len + 4].copy_from_slice(&tail);
+    Some(len + 1 + D)
+}
+
+/// Writes `value` at the start of `to`, which has at least 22 bytes, and gives the number of digits.
+#[inline]
+fn put_integer(to: &mut [u8], value: u64) -> usize {
+    if value < 1000 {
+        return put_first(to, value as usize);
+    }
+    if value < 1_000_000 {
+        let len = put_first(to, (value / 1000) as usize);
+        return len + put_triple(&mut to[len..], (value % 1000) as usize);
+    }
+    let mut len = put_integer(to, value / 1_000_000);
+    let low = value % 1_000_000;
+    len += put_triple(&mut to[len..], (low / 1000) as usize);
+    len + put_triple(&mut to[len..], (low % 1000) as usize)
+}
+
+/// One to three digits, without leading zeros. Writes four bytes.
+#[inline]
+fn put_first(to: &mut [u8], n: usize) -> usize {
+    let len = 1 + usize::from(n >= 10) + usize::from(n >= 100);
+    let digits = u32::from_le_bytes(TRIPLES[n]) >> (8 * (3 - len));
+    to[..4].copy_from_slice(&digits.to_le_bytes());
+    len
+}
+
+/// Three digits. Writes four bytes.
+#[inline]
+fn put_triple(to: &mut [u8], n: usize) -> usize {
+    to[..4].copy_from_slice(&TRIPLES[n]);
+    3
+}
+
+/// Finite values from 2^53 on: whole numbers with up to 309 digits.
+#[cold]
+fn push_huge<const D: usize>(out: &mut Vec<u8>, value: f64) {
+    out.extend_from_slice(format!("{value:.D$}").as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

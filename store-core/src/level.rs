@@ -1,0 +1,155 @@
+//! [`Level`]: a node of the tree below a host.
+
+use std::collections::BTreeMap;
+
+use crate::metric::MetricId;
+
+/// A node of the tree below a host: `socket0`, `hwthread12`, or the host itself at the root.
+///
+/// A level may hold metrics and children at once. A metric has more than one column only if its configured
+/// frequency changed over the life of the data: the newest stands last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Level {
+    children: BTreeMap<Box<str>, Level>,
+    columns: BTreeMap<MetricId, Vec<u32>>,
+}
+
+/// One element of a selector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Element {
+    /// The child of this name.
+    Exact(Box<str>),
+    /// The children of these names; names that do not exist are passed over.
+    Group(Vec<Box<str>>),
+    /// All children.
+    Any,
+}
+
+impl Level {
+    /// The levels directly below, in the order of their names.
+    pub fn children(&self) -> impl Iterator<Item = (&str, &Level)> {
+        self.children.iter().map(|(name, level)| (&**name, level))
+    }
+
+    /// The metrics that this level itself holds, with their columns, the newest column last.
+    pub fn metrics(&self) -> impl Iterator<Item = (MetricId, &[u32])> {
+        self.columns.iter().map(|(metric, columns)| (*metric, &**columns))
+    }
+
+    /// The child of a name.
+    pub fn child(&self, name: &str) -> Option<&Level> {
+        self.children.get(name)
+    }
+
+    /// The level at a path from here.
+    pub fn descend<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Option<&Level> {
+        path.into_iter().try_fold(self, |level, name| level.child(name))
+    }
+
+    /// The columns of a metric that this level itself holds, the newest last.
+    pub fn columns(&self, metric: MetricId) -> &[u32] {
+        self.columns.get(&metric).map_or(&[], |columns| columns)
+    }
+
+    /// Enters a column; the shape that owns this tree sees to it that columns are entered in their order.
+    pub(crate) fn enter(&mut self, path: &[Box<str>], metric: MetricId, column: u32) {
+        let mut level = self;
+        for name in path {
+            level = level.children.entry(name.clone()).or_default();
+        }
+        level.columns.entry(metric).or_default().push(column);
+    }
+
+    /// The series of `metric` that `selector` means, each as its columns (the newest last).
+    ///
+    /// A selector that ends above the level that holds the metric means everything below; as soon as a level
+    /// holds the metric itself, its children are not looked at.
+    pub fn select<'a>(&'a self, selector: &[Element], metric: MetricId, found: &mut Vec<&'a [u32]>) {
+        match selector.split_first() {
+            None => self.below(metric, found),
+            Some((Element::Exact(name), rest)) => {
+                if let Some(child) = self.children.get(name) {
+                    child.select(rest, metric, found);
+                }
+            }
+            Some((Element::Group(names), rest)) => {
+                // In the order of the tree, and each child once: the answer must not depend on the order asked for.
+                for (name, child) in &self.children {
+                    if names.contains(name) {
+                        child.select(rest, metric, found);
+                    }
+                }
+            }
+            Some((Element::Any, rest)) => {
+                for child in self.children.values() {
+                    child.select(rest, metric, found);
+                }
+            }
+        }
+    }
+
+    fn below<'a>(&'a self, metric: MetricId, found: &mut Vec<&'a [u32]>) {
+        let here = self.columns(metric);
+        if here.is_empty() {
+            for child in self.children.values() {
+                child.below(metric, found);
+            }
+        } else {
+            found.push(here);
+        }
+    }
+
+    /// All columns of this level and below.
+    pub fn all_columns(&self, found: &mut Vec<u32>) {
+        found.extend(self.columns.values().flatten());
+        for child in self.children.values() {
+            child.all_columns(found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> Level {
+        let mut root = Level::default();
+        root.enter(&[], MetricId(0), 0);
+        root.enter(&["socket0".into()], MetricId(1), 1);
+        root.enter(&["socket1".into()], MetricId(1), 2);
+        root.enter(&["socket1".into(), "die0".into()], MetricId(1), 3);
+        root.enter(&["socket1".into(), "die0".into()], MetricId(2), 4);
+        root
+    }
+
+    fn select(selector: &[Element], metric: u32) -> Vec<u32> {
+        let tree = tree();
+        let mut found = Vec::new();
+        tree.select(selector, MetricId(metric), &mut found);
+        found.into_iter().flatten().copied().collect()
+    }
+
+    #[test]
+    fn a_level_that_holds_the_metric_hides_its_children() {
+        assert_eq!(select(&[], 1), [1, 2]);
+    }
+
+    #[test]
+    fn a_selector_above_the_metric_means_everything_below() {
+        assert_eq!(select(&[], 2), [4]);
+        assert_eq!(select(&[Element::Any], 1), [1, 2]);
+    }
+
+    #[test]
+    fn a_group_is_answered_in_the_order_of_the_tree_whatever_the_order_asked() {
+        let asked = |names: [&str; 2]| select(&[Element::Group(names.map(Into::into).to_vec())], 1);
+        assert_eq!(asked(["socket1", "socket0"]), [1, 2]);
+        assert_eq!(asked(["socket1", "socket1"]), [2]);
+        assert_eq!(asked(["socket9", "socket0"]), [1]);
+    }
+
+    #[test]
+    fn an_exact_element_that_does_not_exist_finds_nothing() {
+        assert!(select(&[Element::Exact("socket7".into())], 1).is_empty());
+    }
+}

@@ -1,0 +1,380 @@
+//! [`Record`]: what a frame of the log says.
+
+use crate::row::Rows;
+use crate::shape::ShapeHash;
+use crate::wire::Cursor;
+use crate::Timestamp;
+
+/// The kinds of frames that records are written in, as the log's first free numbers.
+pub mod kind {
+    /// [`super::Record::Shape`]
+    pub const SHAPE: u8 = 16;
+    /// [`super::Record::HostShape`]
+    pub const HOST_SHAPE: u8 = 17;
+    /// [`super::Record::Rows`]
+    pub const ROWS: u8 = 18;
+    /// [`super::Record::Floors`]
+    pub const FLOORS: u8 = 19;
+    /// [`super::Record::Samples`]
+    pub const SAMPLES: u8 = 20;
+}
+
+/// A sample that names its series by path and metric.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawSample {
+    /// The levels below the host.
+    pub path: Box<[Box<str>]>,
+    /// The metric's name.
+    pub metric: Box<str>,
+    /// When it was measured.
+    pub time: Timestamp,
+    /// Its value.
+    pub value: f32,
+}
+
+/// What one frame of the log says. All numbers are little endian; names are `u16` length and UTF-8 bytes.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Record<'a> {
+    /// An encoded shape, found by its content hash.
+    Shape(&'a [u8]),
+    /// From here on in this segment, `id` is this host under this shape: `u32` id, 16 bytes hash, cluster, host.
+    HostShape {
+        /// Number of the host in this segment.
+        id: u32,
+        /// Its shape.
+        shape: ShapeHash,
+        /// Its cluster.
+        cluster: &'a str,
+        /// Its name.
+        host: &'a str,
+    },
+    /// Rows of one host: `u32` id, then rows up to the end; see [`push_rows`].
+    Rows {
+        /// Number of the host in this segment.
+        id: u32,
+        /// The encoded rows, for [`read_rows`].
+        rows: &'a [u8],
+    },
+    /// Columns of one host were freed: `u32` id, `u32` count, each `u32` column, `i64` before.
+    Floors {
+        /// Number of the host in this segment.
+        id: u32,
+        /// Column, and the time below which it is hidden.
+        floors: Vec<(u32, Timestamp)>,
+    },
+    /// Samples of a host whose state was not loaded yet: cluster, host, `u32` count, each `u8` depth, names of
+    /// the path, metric, `i64` time, `f32` value.
+    Samples {
+        /// The cluster.
+        cluster: &'a str,
+        /// The host.
+        host: &'a str,
+        /// The samples in the order in which they came.
+        samples: Vec<RawSample>,
+    },
+}
+
+/// A frame whose payload is not what its kind says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The payload ends early, goes on behind its end, or holds a name that is not UTF-8.
+    #[error("payload of a frame of kind {0} does not parse")]
+    Malformed(u8),
+    /// Written by a newer version.
+    #[error("frame of kind {0}, which this version does not know")]
+    UnknownKind(u8),
+}
+
+impl Record<'_> {
+    /// The kind of frame that the record goes into.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Self::Shape(_) => kind::SHAPE,
+            Self::HostShape { .. } => kind::HOST_SHAPE,
+            Self::Rows { .. } => kind::ROWS,
+            Self::Floors { .. } => kind::FLOORS,
+            Self::Samples { .. } => kind::SAMPLES,
+        }
+    }
+
+    /// Appends the payload.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Shape(bytes) => out.extend_from_slice(bytes),
+            Self::HostShape { id, shape, cluster, host } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&shape.0);
+                push_name(out, cluster);
+                push_name(out, host);
+            }
+            Self::Rows { id, rows } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(rows);
+            }
+            Self::Floors { id, floors } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                push_count(out, floors.len());
+                for (column, before) in floors {
+                    out.extend_from_slice(&column.to_le_bytes());
+                    out.extend_from_slice(&before.to_le_bytes());
+                }
+            }
+            Self::Samples { cluster, host, samples } => {
+                push_name(out, cluster);
+                push_name(out, host);
+                push_count(out, samples.len());
+                for sample in samples {
+                    out.push(sample.path.len() as u8);
+                    sample.path.iter().for_each(|name| push_name(out, name));
+                    push_name(out, &sample.metric);
+                    out.extend_from_slice(&sample.time.to_le_bytes());
+                    out.extend_from_slice(&sample.value.to_le_bytes());
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Reads the payload of a frame.
+    ///
+    /// # Errors
+    /// If the payload is not what the kind says. The frame's checksum was good, so this is another version's
+    /// record, or a mistake of ours; it costs that frame.
+    pub fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, RecordError> {
+        let mut cursor = Cursor::new(payload);
+        let record = match kind {
+            kind::SHAPE => return Ok(Self::Shape(payload)),
+            kind::HOST_SHAPE => host_shape(&mut cursor),
+            kind::ROWS => cursor.u32().map(|id| Self::Rows { id, rows: cursor.rest() }),
+            kind::FLOORS => floors(&mut cursor),
+            kind::SAMPLES => samples(&mut cursor),
+            _ => return Err(RecordError::UnknownKind(kind)),
+        };
+        let whole = kind == kind::ROWS || cursor.is_empty();
+        record.filter(|_| whole).ok_or(RecordError::Malformed(kind))
+    }
+}
+
+fn host_shape<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    Some(Record::HostShape {
+        id: cursor.u32()?,
+        shape: ShapeHash(cursor.array()?),
+        cluster: name(cursor)?,
+        host: name(cursor)?,
+    })
+}
+
+fn floors<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    let id = cursor.u32()?;
+    let count = cursor.u32()? as usize;
+    let mut floors = Vec::with_capacity(count.min(cursor.rest().len() / 12));
+    for _ in 0..count {
+        floors.push((cursor.u32()?, cursor.i64()?));
+    }
+    Some(Record::Floors { id, floors })
+}
+
+fn samples<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    let (cluster, host) = (name(cursor)?, name(cursor)?);
+    let count = cursor.u32()? as usize;
+    let mut samples = Vec::with_capacity(count.min(cursor.rest().len() / 15));
+    for _ in 0..count {
+        let depth = cursor.u8()?;
+        let path: Option<Box<[Box<str>]>> = (0..depth).map(|_| name(cursor).map(Into::into)).collect();
+        let (path, metric) = (path?, name(cursor)?.into());
+        let (time, value) = (cursor.i64()?, f32::from_bits(cursor.u32()?));
+        samples.push(RawSample { path, metric, time, value });
+    }
+    Some(Record::Samples { cluster, host, samples })
+}
+
+fn name<'a>(cursor: &mut Cursor<'a>) -> Option<&'a str> {
+    let len = cursor.u16()?;
+    std::str::from_utf8(cursor.bytes(usize::from(len))?).ok()
+}
+
+fn push_name(out: &mut Vec<u8>, name: &str) {
+    // Names are at most 255 bytes at the door.
+    let len = u16::try_from(name.len()).unwrap_or(0);
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(&name.as_bytes()[..usize::from(len)]);
+}
+
+fn push_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+const MASK_FIRST: u8 = 0;
+const MASK_BITS: u8 = 1;
+const MASK_LIST: u8 = 2;
+
+/// Appends rows: each `u16` buffer, `i64` slot, `i64` anchor, `u8` mask, `u32` n, what the mask needs, `f32`
+/// values. Mask 0: columns 0 to n. Mask 1: a bitmap of n columns, ⌈n/8⌉ bytes, the lowest bit first. Mask 2: n
+/// column numbers, u32 each.
+///
+/// A row says its slot and anchor itself, so replay never decides anything.
+pub fn push_rows(out: &mut Vec<u8>, rows: &[crate::row::Row]) {
+    for row in rows {
+        out.extend_from_slice(&row.buffer.to_le_bytes());
+        out.extend_from_slice(&row.slot.to_le_bytes());
+        out.extend_from_slice(&row.anchor.to_le_bytes());
+        let ascending = row.cells.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let span = row.cells.last().map_or(0, |(index, _)| *index as usize + 1);
+        if ascending && span == row.cells.len() {
+            out.push(MASK_FIRST);
+            push_count(out, span);
+        } else if ascending && span.div_ceil(8) < row.cells.len() * 4 {
+            out.push(MASK_BITS);
+            push_count(out, span);
+            let at = out.len();
+            out.resize(at + span.div_ceil(8), 0);
+            for (index, _) in &row.cells {
+                out[at + *index as usize / 8] |= 1 << (index % 8);
+            }
+        } else {
+            out.push(MASK_LIST);
+            push_count(out, row.cells.len());
+            for (index, _) in &row.cells {
+                out.extend_from_slice(&index.to_le_bytes());
+            }
+        }
+        for (_, value) in &row.cells {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+}
+
+/// Reads what [`push_rows`] wrote, into `rows`, behind what is there.
+///
+/// # Errors
+/// If the bytes are not whole rows; what was read before stays in `rows`.
+pub fn read_rows(bytes: &[u8], rows: &mut Rows) -> Result<(), RecordError> {
+    let mut cursor = Cursor::new(bytes);
+    while !cursor.is_empty() {
+        read_row(&mut cursor, rows).ok_or(RecordError::Malformed(kind::ROWS))?;
+    }
+    Ok(())
+}
+
+fn read_row(cursor: &mut Cursor<'_>, rows: &mut Rows) -> Option<()> {
+    let buffer = cursor.u16()?;
+    let (slot, anchor) = (cursor.i64()?, cursor.i64()?);
+    let mask = cursor.u8()?;
+    let n = cursor.u32()?;
+    let index_bytes = match mask {
+        MASK_FIRST => &[],
+        MASK_BITS => cursor.bytes((n as usize).div_ceil(8))?,
+        MASK_LIST => cursor.bytes((n as usize).checked_mul(4)?)?,
+        _ => return None,
+    };
+    let mut value = |index: u32| Some((index, f32::from_bits(cursor.u32()?)));
+    let row = rows.add(buffer, anchor, slot);
+    let complete = match mask {
+        MASK_FIRST => (0..n).try_for_each(|index| row.cells.push_some(value(index))),
+        MASK_BITS => (0..n)
+            .filter(|index| index_bytes[*index as usize / 8] >> (index % 8) & 1 == 1)
+            .try_for_each(|index| row.cells.push_some(value(index))),
+        _ => index_bytes.chunks_exact(4).try_for_each(|bytes| {
+            let index = Cursor::new(bytes).u32()?;
+            row.cells.push_some(value(index))
+        }),
+    };
+    if complete.is_none() {
+        row.cells.clear();
+    }
+    complete
+}
+
+trait PushSome<T> {
+    fn push_some(&mut self, item: Option<T>) -> Option<()>;
+}
+
+impl<T> PushSome<T> for Vec<T> {
+    fn push_some(&mut self, item: Option<T>) -> Option<()> {
+        self.push(item?);
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Row;
+
+    fn rows() -> Vec<Row> {
+        let row = |buffer, slot, cells: &[(u32, f32)]| Row { buffer, anchor: 3, slot, cells: cells.to_vec() };
+        vec![
+            row(0, 60, &[(0, 1.0), (1, -0.0), (2, f32::MIN_POSITIVE)]),
+            row(1, -60, &[(1, 2.0), (9, 3.0)]),
+            row(7, i64::MAX, &[(100_000, 4.0)]),
+            row(0, 120, &[(5, 1.0), (2, 2.0), (5, 3.0)]),
+        ]
+    }
+
+    #[test]
+    fn rows_read_back_whatever_mask_they_take() {
+        let mut bytes = Vec::new();
+        push_rows(&mut bytes, &rows());
+        let mut back = Rows::default();
+        read_rows(&bytes, &mut back).unwrap();
+        assert_eq!(back.as_slice(), rows());
+    }
+
+    #[test]
+    fn a_whole_row_costs_little_more_than_its_values() {
+        let row = Row { buffer: 0, anchor: 0, slot: 0, cells: (0..540).map(|i| (i, 1.0)).collect() };
+        let mut bytes = Vec::new();
+        push_rows(&mut bytes, &[row]);
+        assert_eq!(bytes.len(), 540 * 4 + 23);
+    }
+
+    #[test]
+    fn every_cut_of_rows_is_an_error_or_a_prefix_of_whole_rows() {
+        let mut bytes = Vec::new();
+        let mut whole = vec![0];
+        for row in rows() {
+            push_rows(&mut bytes, &[row]);
+            whole.push(bytes.len());
+        }
+        for cut in 0..bytes.len() {
+            let mut back = Rows::default();
+            assert_eq!(read_rows(&bytes[..cut], &mut back).is_ok(), whole.contains(&cut), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_count_that_lies_allocates_nothing() {
+        let mut bytes = vec![0; 18];
+        bytes.push(MASK_FIRST);
+        bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(read_rows(&bytes, &mut Rows::default()), Err(RecordError::Malformed(kind::ROWS)));
+    }
+
+    #[test]
+    fn records_read_back() {
+        let sample =
+            RawSample { path: ["socket0".into()].into(), metric: "m".into(), time: -5, value: 1.5 };
+        let records = [
+            Record::Shape(b"abc"),
+            Record::HostShape { id: 7, shape: ShapeHash([9; 16]), cluster: "c", host: "h" },
+            Record::Rows { id: 7, rows: b"xyz" },
+            Record::Floors { id: 1, floors: vec![(0, 5), (8, -1)] },
+            Record::Samples { cluster: "c", host: "h", samples: vec![sample] },
+        ];
+        for record in records {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            assert_eq!(Record::decode(record.kind(), &bytes), Ok(record.clone()));
+            if !matches!(record, Record::Shape(_) | Record::Rows { .. }) {
+                for cut in 0..bytes.len() {
+                    let cut_off = Record::decode(record.kind(), &bytes[..cut]);
+                    assert_eq!(cut_off, Err(RecordError::Malformed(record.kind())));
+                }
+            }
+        }
+        assert_eq!(Record::decode(99, b""), Err(RecordError::UnknownKind(99)));
+    }
+}

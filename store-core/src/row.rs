@@ -1,0 +1,91 @@
+//! [`Row`] and [`Rows`]: cells of one host on their way into memory and into the log.
+
+use crate::Timestamp;
+
+/// Cells of one slot of one buffer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Row {
+    /// The buffer of the host.
+    pub buffer: u16,
+    /// From which the buffer's slots are counted at this moment.
+    pub anchor: Timestamp,
+    /// The slot's time.
+    pub slot: Timestamp,
+    /// Columns of the buffer and their values; of two for one column the later counts.
+    pub cells: Vec<(u32, f32)>,
+}
+
+/// The rows of a host's batch, in the order in which they are to be applied.
+///
+/// Kept and used again, because a batch's allocations would otherwise be most of its cost.
+#[derive(Debug, Default)]
+pub struct Rows {
+    rows: Vec<Row>,
+    len: usize,
+    /// Per buffer, the row that is being filled.
+    open: Vec<usize>,
+}
+
+impl Rows {
+    /// Forgets all rows, and keeps their memory.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.open.fill(usize::MAX);
+    }
+
+    /// The rows.
+    pub fn as_slice(&self) -> &[Row] {
+        &self.rows[..self.len]
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a cell: to the buffer's last row if that is the same slot, else to a new row.
+    pub fn push(&mut self, buffer: u16, anchor: Timestamp, slot: Timestamp, index: u32, value: f32) {
+        let at = usize::from(buffer);
+        if at >= self.open.len() {
+            self.open.resize(at + 1, usize::MAX);
+        }
+        let open = self.open[at];
+        if open < self.len && self.rows[open].slot == slot && self.rows[open].anchor == anchor {
+            self.rows[open].cells.push((index, value));
+            return;
+        }
+        let row = self.add(buffer, anchor, slot);
+        row.cells.push((index, value));
+        self.open[at] = self.len - 1;
+    }
+
+    /// Adds an empty row.
+    pub fn add(&mut self, buffer: u16, anchor: Timestamp, slot: Timestamp) -> &mut Row {
+        if self.len == self.rows.len() {
+            self.rows.push(Row::default());
+        }
+        let row = &mut self.rows[self.len];
+        self.len += 1;
+        (row.buffer, row.anchor, row.slot) = (buffer, anchor, slot);
+        row.cells.clear();
+        row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_one_slot_share_a_row_also_when_buffers_alternate() {
+        let mut rows = Rows::default();
+        for (buffer, slot, index) in [(0, 10, 0), (1, 60, 0), (0, 10, 1), (1, 60, 2), (0, 20, 0), (0, 10, 3)] {
+            rows.push(buffer, 0, slot, index, 1.0);
+        }
+        let seen: Vec<_> = rows.as_slice().iter().map(|r| (r.buffer, r.slot, r.cells.len())).collect();
+        assert_eq!(seen, [(0, 10, 2), (1, 60, 2), (0, 20, 1), (0, 10, 1)]);
+        rows.clear();
+        rows.push(0, 0, 20, 4, 2.0);
+        assert_eq!(rows.as_slice(), [Row { buffer: 0, anchor: 0, slot: 20, cells: vec![(4, 2.0)] }]);
+    }
+}

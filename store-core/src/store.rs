@@ -1,0 +1,262 @@
+//! [`Store`]: all hosts, and what they share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use hashbrown::HashMap;
+
+use crate::host::Host;
+use crate::line::{NAME_BYTES_MAX, Refusal};
+use crate::metric::{Aggregation, Catalog, Metric, MetricId};
+use crate::resolver::Resolver;
+use crate::shape::{Shape, ShapeHash};
+
+/// Bounds of what senders can make the store grow to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest name, in bytes; at most 255.
+    pub name_bytes: usize,
+    /// The most hosts.
+    pub hosts: usize,
+    /// The most series.
+    pub series: usize,
+    /// The most metrics, registered by senders or found in files.
+    pub metrics: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { name_bytes: NAME_BYTES_MAX, hosts: 100_000, series: 20_000_000, metrics: 10_000 }
+    }
+}
+
+/// All hosts, and what they share: the catalog, the shapes, the way from a line's prefix to a series.
+#[derive(Debug)]
+pub struct Store {
+    catalog: Catalog,
+    /// Taken before any host's mutex, and never while one is held.
+    hosts: RwLock<HostTable>,
+    shapes: Mutex<HashMap<ShapeHash, Weak<Shape>>>,
+    resolver: Resolver,
+    limits: Limits,
+    /// Frequency at which unknown metrics are registered; without one they are dropped.
+    auto_frequency_s: Option<u32>,
+    series: AtomicUsize,
+    /// Whether a host that nobody knew may still have rows in a log that is not read to its end.
+    hosts_begin_loading: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct HostTable {
+    clusters: BTreeMap<Box<str>, BTreeMap<Box<str>, Arc<Host>>>,
+    numbers: Vec<Option<Arc<Host>>>,
+    count: usize,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(catalog: Catalog, limits: Limits, auto_frequency_s: Option<u32>) -> Self {
+        Self {
+            catalog,
+            hosts: RwLock::default(),
+            shapes: Mutex::default(),
+            resolver: Resolver::new(limits.series.saturating_mul(2).max(1024)),
+            limits,
+            auto_frequency_s,
+            series: AtomicUsize::new(0),
+            hosts_begin_loading: AtomicBool::new(false),
+        }
+    }
+
+    /// The metrics.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The way from a line's prefix to a series.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// How many series there are.
+    pub fn series(&self) -> usize {
+        self.series.load(Ordering::Relaxed)
+    }
+
+    /// Counts series that were registered.
+    pub fn add_series(&self, count: usize) {
+        self.series.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The frequency at which unknown metrics are registered, where they are.
+    pub fn auto_frequency_s(&self) -> Option<u32> {
+        self.auto_frequency_s
+    }
+
+    /// Whether hosts that are new begin as loading: while a log with rows of unknown hosts is read.
+    pub fn set_hosts_begin_loading(&self, loading: bool) {
+        // Under the table's lock, so that whoever lists the hosts afterwards sees all that began as loading.
+        let _table = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        self.hosts_begin_loading.store(loading, Ordering::Relaxed);
+    }
+
+    /// The metric of a name if samples of it are taken: configured, or registered now where that is allowed.
+    pub(crate) fn metric_for_samples(&self, name: &str) -> Result<Option<(MetricId, Arc<Metric>)>, Refusal> {
+        if let Some(found) = self.catalog.served(name) {
+            return Ok(Some(found));
+        }
+        let Some(frequency_s) = self.auto_frequency_s else { return Ok(None) };
+        crate::line::check_name(name, self.limits.name_bytes).map_err(|_| Refusal::MetricName)?;
+        if self.catalog.len() >= self.limits.metrics {
+            return Err(Refusal::Metrics);
+        }
+        let aggregation = Aggregation::Avg;
+        self.catalog.register(Metric { name: name.into(), frequency_s, aggregation, served: true });
+        Ok(self.catalog.served(name))
+    }
+
+    /// The number of a metric that was found in a file or in the log: registered with its frequency if nobody
+    /// configured it, and served only where unknown metrics are.
+    pub fn metric_from_file(&self, name: &str, frequency_s: u32) -> MetricId {
+        self.catalog.id(name).unwrap_or_else(|| {
+            self.catalog.register(Metric {
+                name: name.into(),
+                frequency_s,
+                aggregation: if self.auto_frequency_s.is_some() { Aggregation::Avg } else { Aggregation::None },
+                served: self.auto_frequency_s.is_some(),
+            })
+        })
+    }
+
+    /// The stored copy of a shape.
+    pub fn intern(&self, shape: Shape) -> Arc<Shape> {
+        let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stored) = shapes.get(&shape.hash()).and_then(Weak::upgrade) {
+            return stored;
+        }
+        if shapes.len() > 64 && shapes.len() == shapes.capacity() {
+            shapes.retain(|_, stored| stored.strong_count() > 0);
+        }
+        let shape = Arc::new(shape);
+        shapes.insert(shape.hash(), Arc::downgrade(&shape));
+        shape
+    }
+
+    /// All shapes in use.
+    pub fn shapes(&self) -> Vec<Arc<Shape>> {
+        let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        shapes.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// A host that is known.
+    pub fn host(&self, cluster: &str, name: &str) -> Option<Arc<Host>> {
+        let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        table.clusters.get(cluster)?.get(name).cloned()
+    }
+
+    /// The host of a number, if it is still there.
+    pub fn host_of(&self, number: u32) -> Option<Arc<Host>> {
+        let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        table.numbers.get(number as usize)?.clone()
+    }
+
+    /// A host, entered into the table if it is new.
+    ///
+    /// # Errors
+    /// If that were one host too many.
+    pub fn host_or_create(&self, cluster: &str, name: &str) -> Result<Arc<Host>, Refusal> {
+        if let Some(host) = self.host(cluster, name) {
+            return Ok(host);
+        }
+        self.create(cluster, name, None)
+    }
+
+    /// A host that was found on disk, entered as one that is to be loaded.
+    ///
+    /// # Errors
+    /// If that were one host too many.
+    pub fn found_host(&self, cluster: &str, name: &str) -> Result<Arc<Host>, Refusal> {
+        self.create(cluster, name, Some(true))
+    }
+
+    fn create(&self, cluster: &str, name: &str, loading: Option<bool>) -> Result<Arc<Host>, Refusal> {
+        let shape = self.intern(Shape::empty(&self.catalog));
+        let mut table = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = table.clusters.get(cluster).and_then(|hosts| hosts.get(name)) {
+            return Ok(Arc::clone(host));
+        }
+        if table.count >= self.limits.hosts {
+            return Err(Refusal::Hosts);
+        }
+        let loading = loading.unwrap_or_else(|| self.hosts_begin_loading.load(Ordering::Relaxed));
+        let number = u32::try_from(table.numbers.len()).map_err(|_| Refusal::Hosts)?;
+        let host = Arc::new(Host::new(number, cluster, name, shape, loading));
+        table.numbers.push(Some(Arc::clone(&host)));
+        table.count += 1;
+        table.clusters.entry(cluster.into()).or_default().insert(name.into(), Arc::clone(&host));
+        Ok(host)
+    }
+
+    /// The clusters, in the order of their names.
+    pub fn clusters(&self) -> Vec<Box<str>> {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).clusters.keys().cloned().collect()
+    }
+
+    /// The hosts of a cluster, in the order of their names.
+    pub fn hosts(&self, cluster: &str) -> Vec<Arc<Host>> {
+        let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        table.clusters.get(cluster).map(|hosts| hosts.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// All hosts, by cluster and name.
+    pub fn all_hosts(&self) -> Vec<Arc<Host>> {
+        let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        table.clusters.values().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// How many hosts there are.
+    pub fn host_count(&self) -> usize {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).count
+    }
+
+    /// Takes hosts of which nothing is left out of the table. Returns those that went.
+    pub fn prune(&self) -> Vec<Arc<Host>> {
+        let candidates: Vec<_> =
+            self.all_hosts().into_iter().filter(|host| host.lock().is_empty()).collect();
+        if candidates.is_empty() {
+            return candidates;
+        }
+        let mut gone = Vec::new();
+        let mut table = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        for host in candidates {
+            // Looked at again under the table's lock: who holds the host meanwhile finds it marked.
+            let mut state = host.lock();
+            if state.is_empty() && !state.is_gone() {
+                state.mark_gone();
+                let columns = state.shape().columns().len();
+                drop(state);
+                self.series.fetch_sub(columns, Ordering::Relaxed);
+                table.count -= 1;
+                table.numbers[host.number() as usize] = None;
+                if let Some(hosts) = table.clusters.get_mut(host.cluster()) {
+                    hosts.remove(host.name());
+                    if hosts.is_empty() {
+                        table.clusters.remove(host.cluster());
+                    }
+                }
+                gone.push(host);
+            }
+        }
+        drop(table);
+        if !gone.is_empty() {
+            self.resolver.clear();
+        }
+        gone
+    }
+}

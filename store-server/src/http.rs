@@ -1,0 +1,196 @@
+//! The HTTP API: routes, what surrounds them, and what they share.
+//!
+//! A request passes, from the outside in: the connection's limits ([`serve`]), compression of the answer, errors made
+//! JSON, panics made errors, the limit on the body as sent, decompression, and the route, which checks the token,
+//! reads the body ([`body`]) and calls the store on a thread that may block.
+//!
+//! **Invariant:** nothing of a request is held in memory without being counted in the [`Budget`], neither its body nor
+//! its answer, so that no number of requests can exhaust the process.
+
+mod answer;
+mod backend;
+mod body;
+mod budget;
+mod counters;
+mod debug;
+mod docs;
+mod free;
+mod healthcheck;
+mod params;
+mod query;
+pub mod serve;
+mod stall;
+mod status;
+mod write;
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use store_disk::Clock;
+use tokio::sync::Semaphore;
+use tower_http::CompressionLevel;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+
+pub use self::answer::ApiError;
+pub use self::backend::Store;
+pub use self::budget::Budget;
+pub use self::counters::{Counters, HttpStatus};
+use crate::auth::{Access, Auth};
+use crate::config::Limits;
+
+/// Writes that may be inside the store at once. They wait for the log together, so there may be many.
+const WRITES_MAX: usize = 256;
+/// Answers below this size are not worth compressing, bytes.
+const COMPRESSED_BYTES_MIN: u16 = 1024;
+/// Memory for bodies and answers under way, bytes; more if one body may be longer than half of it.
+const BUDGET_BYTES: usize = 1 << 30;
+
+/// How long the parts of a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the end of one request to the end of the next one's headers.
+    pub header: Duration,
+    /// Between two pieces of a body.
+    pub body_idle: Duration,
+    /// For a whole body.
+    pub body: Duration,
+    /// For the client to take a piece of the answer.
+    pub stall: Duration,
+    /// Until a thread is free to work on the request.
+    pub queue: Duration,
+    /// For running requests when the server stops.
+    pub grace: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(30),
+            body_idle: Duration::from_secs(15),
+            body: Duration::from_secs(120),
+            stall: Duration::from_secs(30),
+            queue: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+struct Peer(SocketAddr);
+
+/// What all routes share.
+#[derive(Debug)]
+pub struct App {
+    store: Arc<dyn Store>,
+    auth: Auth,
+    limits: Limits,
+    timeouts: Timeouts,
+    clock: Arc<dyn Clock>,
+    budget: Arc<Budget>,
+    counters: Arc<Counters>,
+    writes: Semaphore,
+    /// Apart from writes, so that no number of large queries keeps samples waiting.
+    queries: Semaphore,
+    started: Instant,
+}
+
+impl App {
+    /// What the routes of one server share.
+    pub fn new(store: Arc<dyn Store>, auth: Auth, limits: Limits, timeouts: Timeouts, clock: Arc<dyn Clock>) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let bytes = BUDGET_BYTES.max(limits.decoded_bytes.saturating_mul(2));
+        Self {
+            store,
+            auth,
+            limits,
+            timeouts,
+            clock,
+            budget: Arc::new(Budget::new(u64::try_from(bytes).unwrap_or(u64::MAX))),
+            counters: Arc::default(),
+            writes: Semaphore::new(WRITES_MAX),
+            queries: Semaphore::new(cpus.max(2)),
+            started: Instant::now(),
+        }
+    }
+
+    /// Checks the token before anything of the body is read.
+    fn authorize(&self, access: Access, parts: &axum::http::request::Parts) -> Result<(), ApiError> {
+        // Without an address (no socket, as in tests) the request is not from this machine.
+        let peer = parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+        let headers: &HeaderMap = &parts.headers;
+        self.auth.check(access, headers, peer, self.clock.now_s()).map_err(ApiError::from)
+    }
+
+    /// Calls the store on a thread that may block, when one of `slots` is free.
+    async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        slots: impl Fn(&Self) -> &Semaphore,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let slot = tokio::time::timeout(self.timeouts.queue, slots(self).acquire()).await;
+        let Ok(Ok(_slot)) = slot else {
+            return Err(ApiError::busy("too many requests are being worked on"));
+        };
+        let app = Arc::clone(self);
+        // A panic was logged by the hook; the client learns that it is not its fault.
+        tokio::task::spawn_blocking(move || work(&app)).await.map_err(|_| ApiError::internal())
+    }
+}
+
+/// All routes, each with and without a slash behind it.
+pub fn router(app: Arc<App>, dev: bool) -> Router {
+    let routes: [(&str, MethodRouter<Arc<App>>); 7] = [
+        ("/api/write", post(write::write)),
+        ("/api/query", get(query::query).post(query::query)),
+        ("/api/free", post(free::free)),
+        ("/api/debug", get(debug::debug)),
+        ("/api/debug/status", get(status::status)),
+        ("/api/debug/memory", get(status::memory)),
+        ("/api/healthcheck", get(healthcheck::healthcheck)),
+    ];
+    let mut router = Router::new().route("/", get(docs::landing));
+    for (path, methods) in routes {
+        router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
+    }
+    if dev {
+        for path in ["/docs", "/docs/", "/swagger", "/swagger/", "/swagger/index.html"] {
+            router = router.route(path, get(docs::page));
+        }
+    }
+    let limits = app.limits;
+    let counters = Arc::clone(&app.counters);
+    let compression = CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN));
+    router
+        .layer(RequestDecompressionLayer::new())
+        .layer(RequestBodyLimitLayer::new(limits.body_bytes))
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::map_response(answer::errors_as_json))
+        .layer(compression)
+        .layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
+            let counters = Arc::clone(&counters);
+            async move {
+                let response: Response = next.run(request).await;
+                counters.answered(response.status());
+                response
+            }
+        }))
+        .with_state(app)
+}
+
+#[cfg(test)]
+mod tests;

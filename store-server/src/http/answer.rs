@@ -1,0 +1,158 @@
+//! What is sent back: errors as JSON `{"status", "error"}`, and bodies whose memory is counted until they are sent.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
+use store_core::json;
+
+use super::budget::Held;
+use crate::auth::Denied;
+
+/// An answer that says what went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    status: StatusCode,
+    text: String,
+    /// Whether the same request may succeed a second later.
+    retry: bool,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into(), retry: false }
+    }
+
+    /// 400: the request makes no sense.
+    pub(super) fn bad_request(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// 408: the body takes too long.
+    pub(super) fn slow_body() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")
+    }
+
+    /// 413: the body is too long.
+    pub(super) fn too_large(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    }
+
+    /// 500: our fault.
+    pub(super) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log of the server")
+    }
+
+    /// 503: the same request may succeed a second later.
+    pub(super) fn busy(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into(), retry: true }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        let status = match denied {
+            Denied::NoToken | Denied::BadToken(_) => StatusCode::UNAUTHORIZED,
+            Denied::Role | Denied::NotLocal => StatusCode::FORBIDDEN,
+        };
+        Self::new(status, denied.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = json(error_text(self.status, &self.text));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        if self.retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+fn error_text(status: StatusCode, text: &str) -> Vec<u8> {
+    let mut out = b"{\"status\":".to_vec();
+    json::push_string(&mut out, status.canonical_reason().unwrap_or("Error"));
+    out.extend_from_slice(b",\"error\":");
+    json::push_string(&mut out, text);
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+/// Gives errors that did not come from a route (no such path, wrong method, body too long, a panic) the same form.
+pub(super) async fn errors_as_json(response: Response) -> Response {
+    let status = response.status();
+    let is_json = response.headers().get(header::CONTENT_TYPE) == Some(&APPLICATION_JSON);
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = match status {
+        StatusCode::NOT_FOUND => "no such path",
+        StatusCode::METHOD_NOT_ALLOWED => "this path does not know this method",
+        StatusCode::PAYLOAD_TOO_LARGE => "the body is too long",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unknown content encoding; gzip, zstd and none are known",
+        status if status.is_server_error() => "internal error, see the log of the server",
+        _ => "the request makes no sense",
+    };
+    let mut error = ApiError::new(status, text).into_response();
+    for name in [header::ALLOW, header::ACCEPT_ENCODING] {
+        if let Some(value) = response.headers().get(&name) {
+            error.headers_mut().insert(name, value.clone());
+        }
+    }
+    error
+}
+
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A short answer of JSON.
+pub(super) fn json(text: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, APPLICATION_JSON)], text).into_response()
+}
+
+/// An answer of JSON that may be long: `held` is given back when it is sent.
+pub(super) fn counted_json(text: Vec<u8>, held: Held) -> Response {
+    let body = Counted { text: Some(text.into()), _held: held };
+    ([(header::CONTENT_TYPE, APPLICATION_JSON)], Body::new(body)).into_response()
+}
+
+/// A body that holds on to its part of the budget.
+struct Counted {
+    text: Option<Bytes>,
+    _held: Held,
+}
+
+/// Pieces that are handed on at once: what compression works through before others get their turn.
+const PIECE_BYTES: usize = 64 << 10;
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = match &mut self.text {
+            Some(text) if text.len() > PIECE_BYTES => Some(text.split_to(PIECE_BYTES)),
+            rest => rest.take().filter(|rest| !rest.is_empty()),
+        };
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.text.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.text.as_ref().map_or(0, |text| text.len() as u64))
+    }
+}

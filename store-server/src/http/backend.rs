@@ -1,0 +1,63 @@
+//! [`Store`]: what the routes need of the engine.
+//!
+//! A trait, so that the routes can be tested against a store that does as it is told: fails, loads, loses its log.
+
+use std::fmt::Debug;
+
+use crate::engine::{
+    DebugError, Engine, HealthAnswer, ReadError, ReadRequest, Series, Unready, WriteReport,
+};
+
+/// The calls of [`Engine`], each of which may block; see there.
+#[expect(missing_docs, clippy::missing_errors_doc, reason = "described at Engine")]
+pub trait Store: Send + Sync + Debug {
+    fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport;
+    fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError>;
+    fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError>;
+    fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready>;
+    fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError>;
+    fn health(
+        &self,
+        cluster: &str,
+        nodes: &[String],
+        metrics: &[String],
+    ) -> Result<Vec<(String, HealthAnswer)>, ReadError>;
+    fn status(&self) -> serde_json::Result<serde_json::Value>;
+    fn memory(&self) -> serde_json::Result<serde_json::Value>;
+    fn ready(&self) -> bool;
+}
+
+impl Store for Engine {
+    fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport {
+        Engine::write(self, body, default_cluster)
+    }
+    fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError> {
+        Engine::read(self, request)
+    }
+    fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
+        Engine::hosts(self, cluster)
+    }
+    fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready> {
+        Engine::free(self, to, selectors)
+    }
+    fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError> {
+        Engine::debug_json(self, selector)
+    }
+    fn health(
+        &self,
+        cluster: &str,
+        nodes: &[String],
+        metrics: &[String],
+    ) -> Result<Vec<(String, HealthAnswer)>, ReadError> {
+        Engine::health(self, cluster, nodes, metrics)
+    }
+    fn status(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(Engine::status(self))
+    }
+    fn memory(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(Engine::memory(self))
+    }
+    fn ready(&self) -> bool {
+        Engine::ready(self)
+    }
+}

@@ -1,0 +1,35 @@
+//! `POST /api/free?to=T`: frees what is older than T below each selector of the body.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize as _;
+
+use super::{ApiError, App, body, params};
+use crate::auth::Access;
+
+/// Answers `buffers freed: N` as text.
+pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    app.authorize(Access::Administer, &parts)?;
+    let to = params::get(&parts.uri, "to")?;
+    let to = to.ok_or_else(|| ApiError::bad_request("'to' is a required query parameter"))?;
+    let to: i64 =
+        to.parse().map_err(|_| ApiError::bad_request(format!("to: {to:?} is no number of seconds")))?;
+    let body = body::read(&app, body).await?;
+    let freed = app
+        .call(
+            |app| &app.queries,
+            move |app| {
+                // What stands behind the list is not looked at, as in every body.
+                let selectors =
+                    Vec::<Vec<String>>::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
+                        .map_err(|error| ApiError::bad_request(format!("a list of selectors is expected: {error}")))?;
+                app.store.free(to, &selectors).map_err(|unready| ApiError::busy(unready.to_string()))
+            },
+        )
+        .await??;
+    tracing::info!(to, freed, "freed on request");
+    Ok(format!("buffers freed: {freed}\n").into_response())
+}

@@ -1,0 +1,118 @@
+//! `GET /api/healthcheck`: which hosts send what they should.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::Deserialize;
+use store_core::json;
+
+use super::{ApiError, App, answer, body};
+use crate::auth::Access;
+use crate::engine::{HealthAnswer, HealthState, ReadError};
+
+/// The body. Here, and only here, the original refuses unknown fields.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Question {
+    cluster: Option<String>,
+    nodes: Option<Vec<String>>,
+    metric_names: Option<Vec<String>>,
+}
+
+/// `{host: {"State", "HealthMetrics"}}`, hosts in the order of their names.
+pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    app.authorize(Access::Use, &parts)?;
+    let body = body::read(&app, body).await?;
+    app.call(
+        |app| &app.queries,
+        move |app| {
+            let question = Question::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
+                .map_err(|error| ApiError::bad_request(format!("parsing request body failed: {error}")))?;
+            let mut nodes = question.nodes.unwrap_or_default();
+            nodes.sort_unstable();
+            nodes.dedup();
+            let cluster = question.cluster.unwrap_or_default();
+            let health = app
+                .store
+                .health(&cluster, &nodes, &question.metric_names.unwrap_or_default())
+                .map_err(|error| match error {
+                    ReadError::Loading => ApiError::busy(error.to_string()),
+                    _ => ApiError::bad_request(error.to_string()),
+                })?;
+            Ok(answer::json(text(&health)))
+        },
+    )
+    .await?
+}
+
+fn text(health: &[(String, HealthAnswer)]) -> Vec<u8> {
+    let mut out = vec![b'{'];
+    for (n, (host, answer)) in health.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        json::push_string(&mut out, host);
+        let state = match answer.state {
+            HealthState::Full => "full",
+            HealthState::Partial => "partial",
+            HealthState::Failed => "failed",
+        };
+        out.extend_from_slice(format!(":{{\"State\":\"{state}\",\"HealthMetrics\":").as_bytes());
+        json::push_string(&mut out, &metrics(answer));
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+/// JSON in a string, as the original has it; empty for a host that does not exist.
+fn metrics(answer: &HealthAnswer) -> String {
+    if !answer.found {
+        return String::new();
+    }
+    let mut out = b"{\"degraded\":".to_vec();
+    push_list(&mut out, &answer.degraded);
+    out.extend_from_slice(b",\"missing\":");
+    push_list(&mut out, &answer.missing);
+    out.push(b'}');
+    String::from_utf8(out).unwrap_or_default()
+}
+
+fn push_list(out: &mut Vec<u8>, names: &[String]) {
+    out.push(b'[');
+    for (n, name) in names.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        json::push_string(out, name);
+    }
+    out.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_stand_in_a_string_and_an_unknown_host_has_none() {
+        let answer = |found, state, degraded: &[&str], missing: &[&str]| HealthAnswer {
+            found,
+            state,
+            degraded: degraded.iter().map(|name| (*name).to_owned()).collect(),
+            missing: missing.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let health = [
+            ("a\"1".to_owned(), answer(true, HealthState::Partial, &["cpu_load", "x\"y"], &[])),
+            ("b".to_owned(), answer(false, HealthState::Failed, &[], &[])),
+        ];
+        let value: serde_json::Value = serde_json::from_slice(&text(&health)).unwrap();
+        assert_eq!(value["b"], serde_json::json!({"State": "failed", "HealthMetrics": ""}));
+        assert_eq!(value["a\"1"]["State"], "partial");
+        let inner: serde_json::Value =
+            serde_json::from_str(value["a\"1"]["HealthMetrics"].as_str().unwrap()).unwrap();
+        assert_eq!(inner, serde_json::json!({"degraded": ["cpu_load", "x\"y"], "missing": []}));
+        assert_eq!(text(&[]), b"{}\n");
+    }
+}

@@ -1,0 +1,110 @@
+//! `GET` or `POST /api/query`: series as JSON.
+//!
+//! One query is one or several selections; the outer list of the answer has an entry per query, the inner one an entry
+//! per selection that exists. What goes wrong with a selection is said in its place, so that the others still count.
+
+mod print;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use self::print::{Outcome, Printer};
+use self::request::{Query, QueryRequest};
+use super::answer::counted_json;
+use super::{ApiError, App, Store, body};
+use crate::auth::Access;
+use crate::engine::{PathElement, ReadError, ReadRequest};
+
+/// Answers with `{"queries", "results"}`.
+pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    app.authorize(Access::Use, &parts)?;
+    let body = body::read(&app, body).await?;
+    app.call(
+        |app| &app.queries,
+        move |app| {
+            let request = QueryRequest::parse(body.bytes()).map_err(|error| ApiError::bad_request(error.to_string()))?;
+            let text = answer(app.store.as_ref(), &request, app.limits.points)
+                .map_err(|loading| ApiError::busy(loading.to_string()))?;
+            let mut held = app.budget.part();
+            if !held.grow(text.capacity()) {
+                return Err(ApiError::busy("no memory left for answers"));
+            }
+            Ok(counted_json(text, held))
+        },
+    )
+    .await?
+}
+
+/// Asks the store and prints the answer; no more than `points_max` points in sum.
+///
+/// # Errors
+/// Only [`ReadError::Loading`]: part of an answer is none.
+fn answer(store: &dyn Store, request: &QueryRequest<'_>, points_max: usize) -> Result<Vec<u8>, ReadError> {
+    let hosts = match request.for_all_nodes.as_slice() {
+        [] => Vec::new(),
+        _ => store.hosts(&request.cluster)?,
+    };
+    let all_nodes: Vec<Query<'_>> = hosts
+        .iter()
+        .flat_map(|host| request.for_all_nodes.iter().map(move |metric| Query::node(host, metric)))
+        .collect();
+    let mut printer = Printer::new(request, points_max);
+    printer.echo(&all_nodes);
+    for query in request.queries.iter().chain(&all_nodes) {
+        printer.begin_query();
+        for path in paths(query) {
+            let read = ReadRequest {
+                cluster: &request.cluster,
+                host: &query.host,
+                metric: &query.metric,
+                path,
+                from: request.from,
+                to: request.to,
+                resolution_s: query.resolution,
+                points_max: printer.points_left(),
+            };
+            match store.read(&read) {
+                Ok(None) => {}
+                Ok(Some(series)) => printer.outcome(Outcome::Series(series), query.scale_by),
+                Err(ReadError::Loading) => return Err(ReadError::Loading),
+                Err(error) => printer.outcome(Outcome::Error(&error), query.scale_by),
+            }
+        }
+        printer.end_query();
+    }
+    Ok(printer.finish())
+}
+
+/// The selections of a query, below its host.
+fn paths<'q>(query: &'q Query<'_>) -> Vec<Vec<PathElement<'q>>> {
+    let Some(kind) = query.type_.as_deref() else { return vec![Vec::new()] };
+    let name = |kind: &str, id: &str| -> Cow<'q, str> { Cow::Owned([kind, id].concat()) };
+    let subtype = query.subtype.as_deref();
+    if query.aggregate {
+        let element = |kind: &str, ids: &[request::Text<'_>]| match ids {
+            [id] => PathElement::Exact(name(kind, id)),
+            ids => PathElement::Group(ids.iter().map(|id| name(kind, id)).collect()),
+        };
+        let mut path = vec![element(kind, &query.type_ids)];
+        path.extend(subtype.map(|subtype| element(subtype, &query.subtype_ids)));
+        return vec![path];
+    }
+    let mut paths = Vec::with_capacity(query.type_ids.len());
+    for id in &query.type_ids {
+        let component = PathElement::Exact(name(kind, id));
+        match subtype {
+            None => paths.push(vec![component]),
+            Some(subtype) => paths.extend(query.subtype_ids.iter().map(|sub_id| {
+                vec![component.clone(), PathElement::Exact(name(subtype, sub_id))]
+            })),
+        }
+    }
+    paths
+}

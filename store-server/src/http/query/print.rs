@@ -1,0 +1,163 @@
+//! Prints the answer to a query into one buffer.
+//!
+//! By hand: the numbers have a fixed number of decimals, which no JSON library writes, and they are nearly all of it.
+
+use store_core::json;
+use store_core::stats::Stats;
+
+use super::request::{Query, QueryRequest};
+use crate::engine::{ReadError, Series};
+
+/// What became of one selection.
+pub(super) enum Outcome<'e> {
+    Series(Series),
+    Error(&'e ReadError),
+}
+
+/// The answer as far as it is printed.
+pub(super) struct Printer<'r> {
+    out: Vec<u8>,
+    request: &'r QueryRequest<'r>,
+    points_max: usize,
+    points_left: usize,
+    first_query: bool,
+    first_inner: bool,
+}
+
+impl<'r> Printer<'r> {
+    /// An answer that will have no more than `points_max` points.
+    pub(super) fn new(request: &'r QueryRequest<'r>, points_max: usize) -> Self {
+        let (out, points_left) = (vec![b'{'], points_max);
+        Self { out, request, points_max, points_left, first_query: true, first_inner: true }
+    }
+
+    /// Points that the next selection may have.
+    pub(super) fn points_left(&self) -> usize {
+        self.points_left
+    }
+
+    /// The queries that the server has put behind those of the request; they come first, if there are any.
+    pub(super) fn echo(&mut self, queries: &[Query<'_>]) {
+        if !queries.is_empty() {
+            self.push(b"\"queries\":[");
+            for (n, query) in queries.iter().enumerate() {
+                self.push(if n == 0 { b"{\"metric\":" } else { b",{\"metric\":" });
+                json::push_string(&mut self.out, &query.metric);
+                self.push(b",\"host\":");
+                json::push_string(&mut self.out, &query.host);
+                self.push(b",\"resolution\":0,\"aggreg\":false}");
+            }
+            self.push(b"],");
+        }
+        self.push(b"\"results\":[");
+    }
+
+    pub(super) fn begin_query(&mut self) {
+        self.push(if self.first_query { b"[" } else { b",[" });
+        self.first_query = false;
+        self.first_inner = true;
+    }
+
+    pub(super) fn end_query(&mut self) {
+        self.push(b"]");
+    }
+
+    /// One selection, its values multiplied by `factor` (0 = 1).
+    pub(super) fn outcome(&mut self, outcome: Outcome<'_>, factor: f64) {
+        self.push(if self.first_inner { b"{" } else { b",{" });
+        self.first_inner = false;
+        match outcome {
+            Outcome::Error(error) => self.error(&error.to_string()),
+            Outcome::Series(series) => self.series(series, factor),
+        }
+        self.push(b"}");
+    }
+
+    fn error(&mut self, text: &str) {
+        self.push(b"\"error\":");
+        json::push_string(&mut self.out, text);
+        self.push(b",\"from\":0,\"to\":0,\"resolution\":0,\"avg\":0.00,\"min\":0.00,\"max\":0.00");
+    }
+
+    fn series(&mut self, mut series: Series, factor: f64) {
+        let request = self.request;
+        // Not only for what is printed: a selection without points is work, too.
+        let mut points = series.values.len().max(1);
+        let padding = if request.with_padding && request.with_data { padding(request, &series) } else { 0 };
+        points = points.saturating_add(usize::try_from(padding).unwrap_or(usize::MAX));
+        if points > self.points_left {
+            let error = ReadError::TooManyPoints { points: points as u64, points_max: self.points_max };
+            return self.error(&error.to_string());
+        }
+        self.points_left -= points;
+        let zero = Stats { avg: 0.0, min: 0.0, max: 0.0 };
+        let mut stats = if request.with_stats { Stats::of(&series.values) } else { zero };
+        if factor != 0.0 && factor != 1.0 {
+            series.values.iter_mut().for_each(|value| *value *= factor);
+            stats = stats.scaled(factor);
+        }
+        if request.with_data && (padding > 0 || !series.values.is_empty()) {
+            self.push(b"\"data\":");
+            self.data(padding, &series.values);
+            self.push(b",");
+        }
+        for (name, number) in [("from", series.from), ("to", series.to), ("resolution", series.resolution_s)] {
+            self.name(name);
+            json::push_i64(&mut self.out, number);
+            self.push(b",");
+        }
+        for (name, number) in [("avg", stats.avg), ("min", stats.min), ("max", stats.max)] {
+            self.name(name);
+            json::push_fixed::<2>(&mut self.out, number);
+            self.push(b",");
+        }
+        self.out.pop();
+    }
+
+    fn data(&mut self, padding: u64, values: &[f64]) {
+        if padding == 0 {
+            return json::push_values(&mut self.out, values);
+        }
+        let start = self.out.len();
+        for _ in 0..padding {
+            self.push(b",null");
+        }
+        self.out[start] = b'[';
+        if values.is_empty() {
+            return self.push(b"]");
+        }
+        let end = self.out.len();
+        json::push_values(&mut self.out, values);
+        self.out[end] = b',';
+    }
+
+    fn name(&mut self, name: &str) {
+        self.push(b"\"");
+        self.push(name.as_bytes());
+        self.push(b"\":");
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// The finished text.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.push(b"]}\n");
+        self.out
+    }
+}
+
+/// Nulls in front of the data, so that it begins at the `from` asked for: steps of the resolution returned, and none
+/// that begins at or behind the `to` asked for.
+fn padding(request: &QueryRequest<'_>, series: &Series) -> u64 {
+    // 128 bits: from and to are any numbers.
+    let step = i128::from(series.resolution_s);
+    if step <= 0 {
+        return 0;
+    }
+    let (from, to, first) = (i128::from(request.from), i128::from(request.to), i128::from(series.from));
+    let wanted = first.div_euclid(step) - from.div_euclid(step);
+    let inside = (to - from + step - 1).div_euclid(step);
+    u64::try_from(wanted.min(inside).max(0)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,132 @@
+//! The body of a query. Texts are borrowed from it where they can be: in large queries most of the time went into
+//! allocating ids.
+//!
+//! As in the original, every field may be left out or `null`, unknown fields are ignored, and so is what stands behind
+//! the object.
+
+use std::borrow::Cow;
+use std::ops::Deref;
+
+use serde::{Deserialize, Deserializer};
+
+/// A text that borrows from the body if it has no escapes.
+///
+/// A type of its own because serde borrows a `Cow` only where it is a field by itself, not in a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The whole request.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct QueryRequest<'a> {
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    pub(super) cluster: Text<'a>,
+    /// First second asked for.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) from: i64,
+    /// Second behind the last one asked for.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) to: i64,
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    pub(super) queries: Vec<Query<'a>>,
+    /// Metrics that are asked of every host of the cluster.
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    pub(super) for_all_nodes: Vec<Text<'a>>,
+    #[serde(default = "yes", deserialize_with = "or_yes")]
+    pub(super) with_stats: bool,
+    #[serde(default = "yes", deserialize_with = "or_yes")]
+    pub(super) with_data: bool,
+    #[serde(default = "yes", deserialize_with = "or_yes")]
+    pub(super) with_padding: bool,
+}
+
+/// One query of a request.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Query<'a> {
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    pub(super) metric: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    pub(super) host: Text<'a>,
+    /// Seconds per point; 0 = the metric's frequency.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) resolution: i64,
+    /// Kind of the components asked for; without it the host itself.
+    #[serde(borrow, default, rename = "type")]
+    pub(super) type_: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    pub(super) type_ids: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) subtype: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    pub(super) subtype_ids: Vec<Text<'a>>,
+    /// Factor; 0 = 1.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) scale_by: f64,
+    /// One result for all components together.
+    #[serde(rename = "aggreg", default, deserialize_with = "or_default")]
+    pub(super) aggregate: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `null` is what is left out.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn or_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Option::deserialize(deserializer).map(|value| value.unwrap_or(true))
+}
+
+/// Why a body is no query.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{source}", if path == "." { String::new() } else { format!("{path}: ") })]
+pub(super) struct BadRequest {
+    /// Path of the field, `.` for the whole.
+    path: String,
+    source: serde_json::Error,
+}
+
+impl<'a> QueryRequest<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// It is no JSON object, or a field has another type; with the path of the field, line and column.
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, BadRequest> {
+        if let Ok(request) = Self::deserialize(&mut serde_json::Deserializer::from_slice(body)) {
+            return Ok(request);
+        }
+        // Once more with a record of the path, which costs too much to be kept for requests that are good.
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(body))
+            .map_err(|error| BadRequest { path: error.path().to_string(), source: error.into_inner() })
+    }
+}
+
+impl<'a> Query<'a> {
+    /// The query for a metric of a whole node.
+    pub(super) fn node(host: &'a str, metric: &'a str) -> Self {
+        Self {
+            metric: Text(Cow::Borrowed(metric)),
+            host: Text(Cow::Borrowed(host)),
+            resolution: 0,
+            type_: None,
+            type_ids: Vec::new(),
+            subtype: None,
+            subtype_ids: Vec::new(),
+            scale_by: 0.0,
+            aggregate: false,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Start, serve, stop.
+//!
+//! A start takes the port, then the directory, and serves at once; what lies on disk is loaded behind. A refusal is one
+//! line and comes within a second. A stop (SIGINT, SIGTERM) gives requests under way 5 s, then has the engine save
+//! everything; a second signal ends the process where it stands, which costs nothing that was acknowledged.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use store_disk::SystemClock;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::auth::Auth;
+use crate::config::{Config, Source};
+use crate::engine::Engine;
+use crate::http::serve::serve;
+use crate::http::{self, App, Store, Timeouts};
+
+/// Threads that may be inside the engine at once: writes that wait for the log, queries, and a reserve.
+const BLOCKING_THREADS_MAX: usize = 512;
+/// Descriptors that are not for connections: files, the log, standard streams.
+const DESCRIPTORS_RESERVED: u64 = 512;
+/// Connections that are served however few descriptors there are, and however many.
+const CONNECTIONS: std::ops::RangeInclusive<u64> = 64..=32_768;
+/// Exit code after a second signal: as a shell gives it for a process that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
+/// Serves until a signal says to stop; the exit code of the process.
+///
+/// # Errors
+/// The server does not start: the port or the directory cannot be had.
+pub fn run(config: &Config, dev: bool) -> anyhow::Result<ExitCode> {
+    let connections_max = connections_max(raise_descriptor_limit());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("store-http")
+        .build()
+        .context("cannot start threads")?;
+    let code = runtime.block_on(async {
+        let (stop, end) = watch_signals().context("cannot catch signals")?;
+        tokio::select! {
+            code = serve_and_save(config, dev, connections_max, stop) => code,
+            Ok(name) = end => {
+                tracing::warn!("{name} again: ending at once; what was acknowledged is in the log");
+                Ok(ExitCode::from(INTERRUPTED))
+            }
+        }
+    });
+    // Threads that still block are not waited for: the engine has stopped, or a second signal said not to.
+    runtime.shutdown_background();
+    code
+}
+
+/// Removes files older than the retention, once.
+///
+/// # Errors
+/// The directory cannot be used, or a running server has it.
+pub fn cleanup(config: &Config) -> anyhow::Result<ExitCode> {
+    announce(config);
+    let report = Engine::cleanup_once(config.engine_options())?;
+    tracing::info!("{} files removed", report.files);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve_and_save(
+    config: &Config,
+    dev: bool,
+    connections_max: usize,
+    stop: oneshot::Receiver<&'static str>,
+) -> anyhow::Result<ExitCode> {
+    announce(config);
+    let listener = listen(&config.main.addr).await?;
+    let address = listener.local_addr().context("cannot tell the address")?;
+    let options = config.engine_options();
+    let engine = tokio::task::spawn_blocking(move || Engine::open(options)).await.context("the start failed")?;
+    let engine = Arc::new(engine?);
+    engine.run_background();
+
+    let auth = Auth::new(config.main.jwt_public_key, config.main.require_roles);
+    let store: Arc<dyn Store> = Arc::<Engine>::clone(&engine);
+    let app = App::new(store, auth, config.limits, Timeouts::default(), Arc::new(SystemClock));
+    let app = Arc::new(app);
+    let router = http::router(Arc::clone(&app), dev);
+    tracing::info!("listening on http://{address}{}", if dev { "; the API is described at /docs" } else { "" });
+    notify(NotifyState::Ready);
+    let watchdog = tokio::spawn(feed_watchdog());
+    let served = serve(listener, router, app, connections_max, async {
+        // The sender is gone only when the runtime ends.
+        let name = stop.await.unwrap_or("end of the runtime");
+        tracing::info!("{name}: stopping");
+        notify(NotifyState::Stopping);
+    })
+    .await;
+    if served.cut > 0 {
+        tracing::warn!("{} connections did not end in time and were cut", served.cut);
+    }
+    let report = tokio::task::spawn_blocking(move || engine.stop())
+        .await
+        .map_err(|_| anyhow!("the stop failed; what was acknowledged is in the log"))?;
+    watchdog.abort();
+    for problem in &report.problems {
+        tracing::error!("{problem}");
+    }
+    tracing::info!("stopped");
+    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says what the server is about to do, and what in the config has no effect.
+fn announce(config: &Config) {
+    tracing::info!("store-server {}, config: {}", env!("CARGO_PKG_VERSION"), config.source);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if config.source == Source::Embedded {
+        tracing::warn!("no config file: using the embedded default, good for trying things out");
+    }
+    if let Some(frequency_s) = config.auto_frequency_s {
+        let most = config.limits.metrics;
+        tracing::info!("unknown metrics are registered when they are sent: avg, every {frequency_s} s, {most} at most");
+    }
+    if config.main.jwt_public_key.is_none() {
+        tracing::warn!("no main.jwt-public-key: everybody who reaches the port may write and read");
+    }
+}
+
+/// Takes the port. An empty host is every address of the machine, IPv4 and IPv6.
+async fn listen(addr: &str) -> anyhow::Result<TcpListener> {
+    let cannot = || format!("cannot listen on {addr}");
+    let candidates: Vec<SocketAddr> = match addr.strip_prefix(':') {
+        Some(port) => {
+            let port: u16 = port.parse().with_context(cannot)?;
+            vec![([0u16; 8], port).into(), ([0u8; 4], port).into()]
+        }
+        None => tokio::net::lookup_host(addr).await.with_context(cannot)?.collect(),
+    };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for candidate in candidates {
+        match TcpListener::bind(candidate).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last).with_context(cannot)
+}
+
+/// The first SIGINT or SIGTERM, and the second one.
+fn watch_signals() -> io::Result<(oneshot::Receiver<&'static str>, oneshot::Receiver<&'static str>)> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (stop, stop_told) = oneshot::channel();
+    let (end, end_told) = oneshot::channel();
+    tokio::spawn(async move {
+        for told in [stop, end] {
+            let name = tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            };
+            // Nobody listens only if the process is about to end.
+            drop(told.send(name));
+        }
+    });
+    Ok((stop_told, end_told))
+}
+
+/// Tells systemd, if it is there.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!("cannot notify systemd: {error}");
+    }
+}
+
+/// Tells systemd that we live, twice as often as it asks for.
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut ticks = tokio::time::interval(limit / 2);
+    loop {
+        ticks.tick().await;
+        notify(NotifyState::Watchdog);
+    }
+}
+
+/// As many descriptors as the machine allows, as the original's runtime does too; the number there are now.
+fn raise_descriptor_limit() -> u64 {
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => hard,
+            Err(_) => soft,
+        },
+        Ok((soft, _)) => soft,
+        Err(_) => 0,
+    }
+}
+
+/// Half of the descriptors are for connections, the other half for files.
+fn connections_max(descriptors: u64) -> usize {
+    let most = (descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(*CONNECTIONS.start(), *CONNECTIONS.end());
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_files() {
+        assert_eq!(connections_max(0), 64);
+        assert_eq!(connections_max(1024), 256);
+        assert_eq!(connections_max(1 << 20), 32_768);
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named_in_the_refusal() {
+        let first = listen("127.0.0.1:0").await.unwrap();
+        let addr = first.local_addr().unwrap().to_string();
+        let refusal = format!("{:#}", listen(&addr).await.unwrap_err());
+        assert!(refusal.starts_with(&format!("cannot listen on {addr}: ")), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn an_empty_host_is_every_address() {
+        let listener = listen(":0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(address.ip().is_unspecified(), "{address}");
+        tokio::net::TcpStream::connect(("127.0.0.1", address.port())).await.unwrap();
+    }
+}

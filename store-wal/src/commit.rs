@@ -1,0 +1,469 @@
+//! Who writes and who waits: the buffer of appended frames, and the one leader that takes it to the disk.
+//!
+//! [`Core`] has one mutex, held for memory work only. A thread that wants a position durable becomes the leader
+//! if there is none: it takes the buffer and the file, lets go of the mutex, writes (and syncs) for all, and
+//! wakes the others. Who appends meanwhile waits for the next leader.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use store_disk::frame::{self, OVERHEAD_BYTES};
+use store_disk::{Disk, DiskFile, Lineage};
+
+use crate::error::CommitError;
+use crate::log::{Appended, LogOptions, Until};
+use crate::stats::Counters;
+use crate::{LogPos, format};
+
+/// A buffer that grew beyond this is given back to the allocator after its write.
+const SPARE_BYTES_MAX: usize = 8 << 20;
+
+/// Ranges of lost positions that are told apart; the oldest two become one beyond that.
+const LOST_RANGES_MAX: usize = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Healthy,
+    /// A new segment takes what is logged again; nothing in it is acknowledged before all of it is synced.
+    Relogging,
+    /// Positions are given out and nothing is logged.
+    Degraded,
+}
+
+/// What the mutex guards.
+///
+/// Invariant: `buffer` holds the frames between the last hand-over to a leader and `end`; `synced <= written <=
+/// end`; unless degraded, either `file` is there or `busy` says that a leader has it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) mode: Mode,
+    /// A segment of this process was opened: the number in all positions given out has a durable name.
+    pub(crate) opened: bool,
+    pub(crate) segment: u32,
+    seed: u64,
+    /// Offset of the next frame. While degraded it only counts, so that positions go on growing.
+    pub(crate) end: u32,
+    /// `end` when the log became degraded.
+    pub(crate) logged_end: u32,
+    buffer: Vec<u8>,
+    spare: Vec<u8>,
+    file: Option<Box<dyn DiskFile>>,
+    busy: bool,
+    sync_waiters: usize,
+    /// Goes up when a segment is given up: a leader of an earlier epoch has nothing to say any more.
+    epoch: u64,
+    written: LogPos,
+    synced: LogPos,
+    /// Where the positions of this process begin.
+    first: LogPos,
+    /// Positions below `synced` that were never synced, in order.
+    lost: Vec<Range<LogPos>>,
+    /// S: the log is needed from here on.
+    pub(crate) start: LogPos,
+    pub(crate) counters: Counters,
+}
+
+impl State {
+    pub(crate) fn end_pos(&self) -> LogPos {
+        LogPos::new(self.segment, self.end)
+    }
+
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Appends one frame of the log's own to the buffer.
+    pub(crate) fn push_log_start(&mut self, start: LogPos) -> LogPos {
+        let at = self.end_pos();
+        format::push_log_start(&mut self.buffer, self.seed, u64::from(self.end), start);
+        self.end = self.end.saturating_add(LOG_START_FRAME_BYTES);
+        at
+    }
+
+    /// Positions for `count` frames that are not logged. They stop growing where 32 bits end, after some days of
+    /// that; equal positions are harmless there, for no row of them is in the log.
+    fn unlogged(&mut self, count: usize) -> Appended {
+        let step = |by: usize| u32::try_from(by).unwrap_or(u32::MAX);
+        let first = self.end_pos();
+        let last = LogPos::new(self.segment, self.end.saturating_add(step(count - 1)));
+        self.end = self.end.saturating_add(step(count));
+        self.counters.unlogged_frames += count as u64;
+        Appended::At { first, last, logged: false }
+    }
+
+    fn is_lost(&self, position: LogPos) -> bool {
+        position < self.first || self.lost.iter().any(|range| range.contains(&position))
+    }
+
+    /// Gives up the current segment: it is never written or synced again.
+    fn give_up(&mut self, why: String) {
+        if self.mode == Mode::Healthy {
+            self.counters.degradations += 1;
+        }
+        self.mode = Mode::Degraded;
+        self.logged_end = self.end;
+        self.epoch += 1;
+        self.busy = false;
+        self.file = None;
+        self.buffer = Vec::new();
+        // What was written and not synced may be dropped from the page cache by the failed sync.
+        self.written = self.synced;
+        self.counters.poisoned_segments += 1;
+        self.counters.last_error = Some(why);
+    }
+
+    /// Makes `number` the segment in which positions are given out.
+    fn begin(&mut self, number: u32, seed: u64) {
+        self.segment = number;
+        self.seed = seed;
+        self.end = FIRST_END;
+        self.opened = true;
+    }
+
+    /// Remembers that no position from the last synced one to `until` is in the log.
+    fn lose_unsynced(&mut self, until: LogPos) {
+        let lost = self.synced..until;
+        match self.lost.last_mut() {
+            // Only a header lies between: one heal after the other failed.
+            Some(last) if lost.start <= LogPos::new(last.end.segment(), FIRST_END) => last.end = lost.end,
+            _ => self.lost.push(lost),
+        }
+        if self.lost.len() > LOST_RANGES_MAX {
+            // Calling something lost that was synced is the honest side to err on.
+            let oldest = self.lost.remove(0);
+            if let Some(next) = self.lost.first_mut() {
+                next.start = oldest.start;
+            }
+        }
+    }
+}
+
+const FIRST_END: u32 = format::FIRST_BYTES as u32;
+const LOG_START_FRAME_BYTES: u32 = (OVERHEAD_BYTES + format::LOG_START_BYTES) as u32;
+
+/// The log's memory and its current file.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) lineage: Lineage,
+    pub(crate) options: LogOptions,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// The leader's hold on the current file.
+///
+/// If it is dropped without [`finish`](Turn::finish), by a panic of the disk, the segment is given up: nobody
+/// knows what was written.
+struct Turn<'a> {
+    core: &'a Core,
+    file: Option<Box<dyn DiskFile>>,
+    epoch: u64,
+    path: PathBuf,
+}
+
+impl Core {
+    /// A core whose current segment is `number` with `file`, or that is degraded at `end` if there is no file.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        lineage: Lineage,
+        options: LogOptions,
+        at: LogPos,
+        file: Option<Box<dyn DiskFile>>,
+        start: LogPos,
+    ) -> Self {
+        let opened = file.is_some();
+        let state = State {
+            mode: if opened { Mode::Healthy } else { Mode::Degraded },
+            opened,
+            segment: at.segment(),
+            seed: format::seed(lineage, at.segment()),
+            end: at.offset(),
+            logged_end: at.offset(),
+            buffer: Vec::new(),
+            spare: Vec::new(),
+            file,
+            busy: false,
+            sync_waiters: 0,
+            epoch: 0,
+            written: at,
+            synced: at,
+            first: at,
+            lost: Vec::new(),
+            start,
+            counters: Counters { degradations: u64::from(!opened), ..Counters::default() },
+        };
+        Self { disk, dir, lineage, options, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs between two states that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn append(&self, segment: u32, entries: &[(u8, &[u8])]) -> Appended {
+        assert!(!entries.is_empty(), "nothing to append");
+        let mut bytes = 0;
+        for (kind, payload) in entries {
+            assert!(*kind >= format::KIND_USER_MIN, "kind {kind} is the log's own");
+            assert!(payload.len() <= frame::PAYLOAD_BYTES_MAX, "a payload of {} bytes", payload.len());
+            bytes += (payload.len() + OVERHEAD_BYTES) as u64;
+        }
+        let mut state = self.lock();
+        let state = &mut *state;
+        if state.segment != segment {
+            return Appended::NewSegment(state.segment);
+        }
+        if state.mode == Mode::Degraded {
+            return state.unlogged(entries.len());
+        }
+        let full = u64::from(state.end) + bytes > u64::from(format::SEGMENT_BYTES_LIMIT);
+        if full || state.buffer.len() as u64 + bytes > self.options.buffer_bytes_max {
+            let what = if full { "the segment is full" } else { "the buffer is full" };
+            state.give_up(format!("{what} and nothing takes it to the disk"));
+            self.changed.notify_all();
+            return state.unlogged(entries.len());
+        }
+        let first = state.end_pos();
+        let mut last = first;
+        for (kind, payload) in entries {
+            last = state.end_pos();
+            frame::encode_into(&mut state.buffer, state.seed, u64::from(state.end), *kind, &[payload]);
+            // Cannot truncate: the sum was compared with the limit above.
+            state.end += (payload.len() + OVERHEAD_BYTES) as u32;
+        }
+        state.counters.frames += entries.len() as u64;
+        state.counters.frame_bytes += bytes;
+        Appended::At { first, last, logged: true }
+    }
+
+    /// Waits until `asked`, or everything appended so far, is durable as far as `until` says; leads if nobody does.
+    pub(crate) fn commit(&self, asked: Option<LogPos>, until: Until) -> Result<(), CommitError> {
+        let mut state = self.lock();
+        if let Some(position) = asked
+            && position >= state.end_pos()
+        {
+            return Err(CommitError::NotLogged(position));
+        }
+        let target = match asked {
+            Some(position) => LogPos::from_u64(position.to_u64().saturating_add(1)),
+            None => state.end_pos(),
+        };
+        loop {
+            let mark = match until {
+                Until::Written => state.written,
+                Until::Synced => state.synced,
+            };
+            if target <= mark {
+                return match asked {
+                    Some(position) if state.is_lost(position) => Err(CommitError::NotLogged(position)),
+                    _ => Ok(()),
+                };
+            }
+            if state.mode != Mode::Healthy {
+                return Err(CommitError::Degraded);
+            }
+            if state.busy {
+                let waits = usize::from(until == Until::Synced);
+                state.sync_waiters += waits;
+                state = self.wait(state);
+                state.sync_waiters -= waits;
+            } else {
+                state = self.lead(state, until == Until::Synced)?;
+            }
+        }
+    }
+
+    /// Writes and syncs everything appended so far, also while relogging.
+    pub(crate) fn drain(&self) -> Result<(), CommitError> {
+        let state = self.idle()?;
+        self.lead(state, true).map(drop)
+    }
+
+    /// The state, at a moment without a leader.
+    fn idle(&self) -> Result<MutexGuard<'_, State>, CommitError> {
+        let mut state = self.lock();
+        while state.busy {
+            state = self.wait(state);
+        }
+        if state.mode == Mode::Degraded { Err(CommitError::Degraded) } else { Ok(state) }
+    }
+
+    /// One turn of the leader. Nobody else leads, and the mode is not degraded.
+    fn lead<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        sync: bool,
+    ) -> Result<MutexGuard<'a, State>, CommitError> {
+        let sync = sync || state.sync_waiters > 0;
+        let mut turn = self.turn(&mut state);
+        let (bytes, end) = (state.take_buffer(), state.end_pos());
+        drop(state);
+        turn.put(bytes, end, sync)?;
+        Ok(turn.finish())
+    }
+
+    fn turn(&self, state: &mut State) -> Turn<'_> {
+        debug_assert!(!state.busy && state.file.is_some(), "two leaders");
+        state.busy = true;
+        let path = format::segment_path(&self.dir, state.segment);
+        Turn { core: self, file: state.file.take(), epoch: state.epoch, path }
+    }
+
+    /// Makes the segment `number` the current one, after `file` was opened for it: from here on positions are
+    /// given out in it, and acknowledged once the old one is written and synced to its end.
+    ///
+    /// Yields where the old one ends.
+    pub(crate) fn flip(&self, number: u32, file: Box<dyn DiskFile>) -> Result<u32, CommitError> {
+        let mut state = self.idle()?;
+        let mut turn = self.turn(&mut state);
+        let (bytes, end) = (state.take_buffer(), state.end_pos());
+        state.begin(number, format::seed(self.lineage, number));
+        drop(state);
+        turn.put(bytes, end, true)?;
+        turn.file = Some(file);
+        let epoch = turn.epoch;
+        let mut state = turn.finish();
+        if state.epoch != epoch {
+            return Err(CommitError::Degraded);
+        }
+        state.written = LogPos::new(number, FIRST_END);
+        state.synced = state.written;
+        Ok(end.offset())
+    }
+
+    /// Goes from degraded to relogging, in the segment `number` that was opened for it.
+    pub(crate) fn relog(&self, number: u32, file: Box<dyn DiskFile>) {
+        let mut state = self.lock();
+        state.lose_unsynced(LogPos::new(number, 0));
+        state.begin(number, format::seed(self.lineage, number));
+        state.mode = Mode::Relogging;
+        state.file = Some(file);
+        state.written = LogPos::new(number, FIRST_END);
+        state.synced = state.written;
+    }
+
+    /// Goes from relogging to healthy, after everything is synced.
+    pub(crate) fn healed(&self) -> Result<(), CommitError> {
+        self.drain()?;
+        let mut state = self.lock();
+        if state.mode == Mode::Degraded {
+            return Err(CommitError::Degraded);
+        }
+        state.mode = Mode::Healthy;
+        Ok(())
+    }
+
+    /// Gives up the current segment, for a reason that is not in it.
+    pub(crate) fn degrade(&self, why: String) {
+        let mut state = self.lock();
+        if state.mode != Mode::Degraded {
+            state.give_up(why);
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl State {
+    fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::replace(&mut self.buffer, std::mem::take(&mut self.spare))
+    }
+}
+
+impl<'a> Turn<'a> {
+    /// Writes `bytes`, which end at `end`, and syncs if asked. The marks move as far as it went; after an error
+    /// the segment is given up.
+    fn put(&mut self, mut bytes: Vec<u8>, end: LogPos, sync: bool) -> Result<(), CommitError> {
+        let Some(file) = self.file.as_mut() else { return Err(CommitError::Degraded) };
+        if !bytes.is_empty() {
+            let written = file.append(&bytes);
+            let mut state = self.core.lock();
+            if let Err(source) = written {
+                state.counters.write_errors += 1;
+                let path = self.path.clone();
+                return Err(self.give_up(state, CommitError::Write { path, source }));
+            }
+            state.counters.writes += 1;
+            state.counters.written_bytes += bytes.len() as u64;
+            if state.epoch != self.epoch {
+                return Err(CommitError::Degraded);
+            }
+            bytes.clear();
+            if bytes.capacity() <= SPARE_BYTES_MAX {
+                state.spare = bytes;
+            }
+            state.written = end;
+            if sync {
+                // Who waits for the write alone need not wait for the sync.
+                self.core.changed.notify_all();
+            }
+        }
+        if sync {
+            let synced = file.sync();
+            let mut state = self.core.lock();
+            if let Err(source) = synced {
+                state.counters.sync_errors += 1;
+                let path = self.path.clone();
+                return Err(self.give_up(state, CommitError::Sync { path, source }));
+            }
+            state.counters.syncs += 1;
+            if state.epoch != self.epoch {
+                return Err(CommitError::Degraded);
+            }
+            state.written = end;
+            state.synced = end;
+        }
+        Ok(())
+    }
+
+    fn give_up(&self, mut state: MutexGuard<'_, State>, error: CommitError) -> CommitError {
+        if state.epoch == self.epoch {
+            state.give_up(describe(&error));
+            self.core.changed.notify_all();
+        }
+        error
+    }
+
+    /// Gives the file back, and the state, at the moment in which another leader may begin.
+    fn finish(mut self) -> MutexGuard<'a, State> {
+        let mut state = self.core.lock();
+        let file = self.file.take();
+        if state.epoch == self.epoch {
+            state.file = file;
+            state.busy = false;
+        }
+        self.core.changed.notify_all();
+        state
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let mut state = self.core.lock();
+            if state.epoch == self.epoch {
+                state.give_up(format!("writing {} was broken off", self.path.display()));
+                self.core.changed.notify_all();
+            }
+        }
+    }
+}
+
+/// The error and its source, for the status page.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

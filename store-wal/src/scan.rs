@@ -1,0 +1,291 @@
+//! What lies in the directory of a log: [`scan`], [`Found`], and what is done with what is not ours.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use store_disk::frame::{Check, Frames, Item};
+use store_disk::{Disk, EntryKind, Lineage};
+
+use crate::error::{CallError, ScanError};
+use crate::format::{self, Header};
+use crate::LogPos;
+
+/// Names that are tried for a file that is set aside.
+const ASIDE_NAMES_MAX: u32 = 10_000;
+
+/// The segments that lie in a directory, by number, and the names that are none.
+///
+/// It holds the segments' bytes mapped; drop it when the replay is over.
+///
+/// A picture of one moment, before this process opened a segment of its own: nobody writes any of these files.
+#[derive(Debug)]
+pub struct Found {
+    dir: PathBuf,
+    segments: BTreeMap<u32, Segment>,
+    foreign: Vec<Foreign>,
+    /// Greatest number in any name, also of what is not a regular file.
+    greatest: u32,
+    set_aside: u64,
+}
+
+/// One file with the name of a segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) path: PathBuf,
+    /// Length of the file; 0 if that could not be asked.
+    pub(crate) file_bytes: u64,
+    pub(crate) header: HeaderState,
+    /// The whole file; `None` if it could not be mapped.
+    pub(crate) bytes: Option<Bytes>,
+}
+
+/// What the front of a segment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeaderState {
+    Whole(Lineage),
+    /// Written by a later release: its lineage stands where ours does, the rest is not ours to read.
+    Newer(u32),
+    /// Neither half is whole, it names another number, or it could not be read. Frames behind it are found by
+    /// the lineage of the other segments.
+    Damaged,
+}
+
+/// Something in the log's directory that is not a segment of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it is.
+    pub what: ForeignKind,
+}
+
+/// Why something is not a segment of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForeignKind {
+    /// A segment of another lineage: a restored backup, a copied directory.
+    Lineage(Lineage),
+    /// A segment in a version that this release does not read.
+    Version(u32),
+    /// A file with another name.
+    Name,
+    /// A directory, a symbolic link or a device; left where it is.
+    NotAFile,
+}
+
+/// Looks at the directory of a log; a directory that is missing holds nothing.
+///
+/// Segments are mapped, not read. One that cannot be is kept in mind as unreadable and does not fail the scan.
+///
+/// # Errors
+/// [`ScanError::List`]: the directory is there and cannot be listed.
+pub fn scan(disk: &dyn Disk, dir: &Path) -> Result<Found, ScanError> {
+    let mut found =
+        Found { dir: dir.to_owned(), segments: BTreeMap::new(), foreign: Vec::new(), greatest: 0, set_aside: 0 };
+    let entries = match disk.list(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(source) => return Err(ScanError::List { path: dir.to_owned(), source }),
+    };
+    for entry in entries {
+        let path = dir.join(&entry.name);
+        let number = format::segment_number(&entry.name);
+        found.greatest = found.greatest.max(number.unwrap_or(0));
+        match (entry.kind, number) {
+            (EntryKind::File, Some(number)) => {
+                let segment = Segment::look_at(disk, path, number);
+                found.segments.insert(number, segment);
+            }
+            (EntryKind::File, None) if format::is_set_aside(&entry.name) => found.set_aside += 1,
+            (EntryKind::File, None) => found.foreign.push(Foreign { path, what: ForeignKind::Name }),
+            _ => found.foreign.push(Foreign { path, what: ForeignKind::NotAFile }),
+        }
+    }
+    Ok(found)
+}
+
+impl Segment {
+    fn look_at(disk: &dyn Disk, path: PathBuf, number: u32) -> Self {
+        let bytes = disk.map(&path).ok();
+        let file_bytes = bytes.as_ref().map_or_else(|| disk.len(&path).unwrap_or(0), |bytes| bytes.len() as u64);
+        let front = match &bytes {
+            Some(bytes) => Header::decode(bytes),
+            None => disk.read_front(&path, format::HEADER_BYTES).ok().and_then(|front| Header::decode(&front)),
+        };
+        let header = match front {
+            Some(header) if header.version != format::VERSION => HeaderState::Newer(header.version),
+            Some(header) if header.number == number => HeaderState::Whole(header.lineage),
+            _ => HeaderState::Damaged,
+        };
+        Self { path, file_bytes, header, bytes }
+    }
+
+    /// The frames of the segment under the seed of `lineage`, if it was mapped.
+    pub(crate) fn frames(&self, lineage: Lineage, number: u32, check: Check) -> Option<Frames<'_>> {
+        let bytes = self.bytes.as_deref()?;
+        Some(Frames::new(bytes, format::seed(lineage, number), format::HEADER_BYTES as u64, check))
+    }
+
+    /// Whether some frame of the segment is intact under the seed of `lineage`.
+    fn has_frames(&self, lineage: Lineage, number: u32) -> bool {
+        self.frames(lineage, number, Check::Payload)
+            .is_some_and(|mut frames| frames.any(|item| matches!(item, Item::Frame(_))))
+    }
+
+    /// Whether the segment is, or may be, one of `lineage`.
+    pub(crate) fn may_be_of(&self, lineage: Lineage) -> bool {
+        match self.header {
+            HeaderState::Whole(whose) => whose == lineage,
+            HeaderState::Damaged => true,
+            HeaderState::Newer(_) => false,
+        }
+    }
+
+    /// Whether the file holds bytes of which this release can make nothing, and more of them than a crash while
+    /// the segment was being opened can leave.
+    pub(crate) fn is_unreadable(&self, lineage: Lineage, number: u32) -> bool {
+        match (&self.bytes, self.header) {
+            (None, _) => true,
+            (Some(_), HeaderState::Whole(_)) => false,
+            (Some(bytes), _) => bytes.len() > format::FIRST_BYTES && !self.has_frames(lineage, number),
+        }
+    }
+}
+
+impl Found {
+    /// The directory that was looked at.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether there is no segment, whole or not.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Number of files with the name of a segment.
+    pub fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// The lineage of the segment with the greatest number among those whose header is whole.
+    pub fn lineage(&self) -> Option<Lineage> {
+        self.segments.values().rev().find_map(|segment| match segment.header {
+            HeaderState::Whole(lineage) => Some(lineage),
+            _ => None,
+        })
+    }
+
+    /// The greatest number that any name carries, whatever stands behind it; 0 if there is none.
+    pub fn greatest(&self) -> u32 {
+        self.greatest
+    }
+
+    /// Where a replay begins: what the LogStart at the greatest position names.
+    ///
+    /// `None` if there is nothing of `lineage`. If there is something, and every LogStart of it is damaged: the
+    /// beginning of all, which replays too much rather than too little.
+    pub fn start(&self, lineage: Lineage) -> Option<LogPos> {
+        let mut lowest = None;
+        for (&number, segment) in self.segments.iter().rev() {
+            if !segment.may_be_of(lineage) {
+                continue;
+            }
+            let mut named = None;
+            let mut intact = segment.header == HeaderState::Whole(lineage);
+            for item in segment.frames(lineage, number, Check::HeaderOnly).into_iter().flatten() {
+                let Item::Frame(frame) = item else { continue };
+                if frame.kind == format::KIND_LOG_START && frame.verify() {
+                    named = format::decode_log_start(frame.payload).or(named);
+                }
+                intact = true;
+            }
+            if named.is_some() {
+                return named;
+            }
+            if intact {
+                lowest = Some(LogPos::new(number, 0));
+            }
+        }
+        lowest
+    }
+
+    /// What lies in the directory and is no segment of `lineage`, in the order of names within each kind.
+    ///
+    /// Files that were set aside before are only counted ([`set_aside_before`](Found::set_aside_before)).
+    pub fn foreign(&self, lineage: Lineage) -> Vec<Foreign> {
+        let segments = self.segments.values().filter_map(|segment| {
+            let what = match segment.header {
+                HeaderState::Whole(whose) if whose != lineage => ForeignKind::Lineage(whose),
+                HeaderState::Newer(version) => ForeignKind::Version(version),
+                _ => return None,
+            };
+            Some(Foreign { path: segment.path.clone(), what })
+        });
+        segments.chain(self.foreign.iter().cloned()).collect()
+    }
+
+    /// Files that an earlier start set aside.
+    pub fn set_aside_before(&self) -> u64 {
+        self.set_aside
+    }
+
+    pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = (u32, &Segment)> {
+        self.segments.iter().map(|(&number, segment)| (number, segment))
+    }
+}
+
+/// Syncs the segments from `from` on, which an earlier process may have written without syncing them.
+///
+/// To be called before what a replay yields is relied upon: what is read may come from the page cache alone.
+///
+/// # Errors
+/// The first call that failed, after all were tried. What it was called for may then be lost in a power loss:
+/// log all of it again ([`Log::degrade`](crate::Log::degrade), then heal).
+pub fn sync_found(disk: &dyn Disk, found: &Found, from: LogPos) -> Result<(), CallError> {
+    let mut first = Ok(());
+    for segment in found.segments.range(from.segment()..).map(|(_, segment)| segment) {
+        if let Err(source) = disk.sync_file(&segment.path) {
+            let error = CallError { call: "sync", path: segment.path.clone(), source };
+            first = first.and(Err(error));
+        }
+    }
+    first
+}
+
+/// Renames the segments of other lineages and versions to `<name>.corrupt-<n>`, so that no later start takes
+/// them for its own; other foreign names are left as they are. Yields, for each, the new path or the error.
+pub fn set_aside(disk: &dyn Disk, found: &Found, lineage: Lineage) -> Vec<Result<PathBuf, CallError>> {
+    let foreign = found.foreign(lineage);
+    let ours = |foreign: &&Foreign| matches!(foreign.what, ForeignKind::Lineage(_) | ForeignKind::Version(_));
+    let mut done: Vec<_> = foreign.iter().filter(ours).map(|foreign| rename_aside(disk, &foreign.path)).collect();
+    if done.iter().any(Result::is_ok)
+        && let Err(source) = disk.sync_dir(&found.dir)
+    {
+        done.push(Err(CallError { call: "sync directory", path: found.dir.clone(), source }));
+    }
+    done
+}
+
+/// Renames one file to the first free `<name>.corrupt-<n>`.
+pub(crate) fn rename_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, CallError> {
+    let failed = |source| CallError { call: "set aside", path: path.to_owned(), source };
+    for count in 1..=ASIDE_NAMES_MAX {
+        let to = format::set_aside_path(path, count);
+        match disk.rename(path, &to) {
+            Ok(()) => return Ok(to),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(failed(io::ErrorKind::AlreadyExists.into()))
+}
+
+/// The greatest number that a name in `dir` carries; 0 if there is none.
+pub(crate) fn greatest_number(disk: &dyn Disk, dir: &Path) -> io::Result<u32> {
+    let number = |name: OsString| format::segment_number(&name).unwrap_or(0);
+    Ok(disk.list(dir)?.into_iter().map(|entry| number(entry.name)).max().unwrap_or(0))
+}

@@ -1,0 +1,14 @@
+//! What the log promises, one module per claim.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a failed one should end the test")]
+
+mod crash;
+mod damage;
+mod faults;
+mod golden_v1;
+mod group_commit;
+mod positions;
+mod real_disk;
+mod retire;
+mod support;
+mod switch;
