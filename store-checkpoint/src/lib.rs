@@ -54,16 +54,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod blockfile;
 pub mod cleanup;
+pub mod dump;
+pub mod durable;
+pub mod error;
 pub mod files;
 pub mod format;
-
-mod dump;
-mod durable;
-mod error;
-mod load;
-mod parallel;
-mod run;
+pub mod load;
+pub mod parallel;
+pub mod roll;
+pub mod run;
+pub mod save;
 
 pub use crate::dump::{DumpError, DumpFormat, dump_host};
 pub use crate::durable::DurableDirs;
@@ -71,3 +73,8 @@ pub use crate::error::{Damage, EncodeError, FormatError};
 pub use crate::load::{LoadError, LoadedDumps, LoadedFile, load_dumps, load_listed};
 pub use crate::parallel::{for_each_host, map_hosts};
 pub use crate::run::{Dump, Run};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -87,6 +87,14 @@ impl Buffer {
         self.head.as_ref()
     }
 
+    /// Bytes of the buffer itself: of its lists, and of each block beside its rows.
+    pub fn fixed_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.anchors.capacity() * size_of::<Timestamp>()
+            + self.blocks.capacity() * size_of::<Held>()
+            + self.blocks.len() * size_of::<Block>()
+    }
+
     /// The frozen head and the head, in the order of time.
     pub fn heads(&self) -> impl DoubleEndedIterator<Item = &Head> {
         self.frozen.iter().chain(&self.head)
@@ -412,6 +420,13 @@ impl Buffer {
     pub fn mark_unsaved(&mut self, block: &Arc<Block>, first: Stamp) {
         if let Some(held) = self.blocks.iter_mut().find(|held| Arc::ptr_eq(&held.block, block)) {
             held.state = BlockState::Unsaved { first };
+        }
+    }
+
+    /// Notes that all unsaved blocks come from files of another format, which hold their rows.
+    pub fn mark_imported(&mut self) {
+        for held in self.blocks.iter_mut().filter(|held| held.block.header().as_of == Stamp::ZERO) {
+            held.state = BlockState::Imported;
         }
     }
 

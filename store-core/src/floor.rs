@@ -53,6 +53,14 @@ impl Floors {
         }
     }
 
+    /// Enters a floor that the log says again: a file may say it too, but that need not be durable.
+    pub fn replay(&mut self, new: Floor) {
+        match self.0.binary_search_by_key(&new.column, |floor| floor.column) {
+            Ok(at) if self.0[at].before == new.before && self.0[at].saved => self.0[at] = new,
+            _ => self.raise(new),
+        }
+    }
+
     /// The log is needed from here on for the floors.
     pub fn safe(&self) -> Stamp {
         self.0.iter().filter(|floor| !floor.saved).map(|floor| floor.at).min().unwrap_or(Stamp::MAX)

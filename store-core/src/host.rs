@@ -9,7 +9,7 @@ use crate::head::HEAD_ROWS_MAX;
 use crate::metric::{Catalog, MetricId};
 use crate::record::RawSample;
 use crate::row::{Row, Rows};
-use crate::shape::{NewColumn, Shape, ShapeHash};
+use crate::shape::{NewColumn, Shape};
 use crate::stamp::Stamp;
 use crate::Timestamp;
 
@@ -35,8 +35,6 @@ pub struct HostState {
     pending: Option<Vec<(Stamp, Vec<RawSample>)>>,
     /// Set when the host was taken out of the table: whoever still holds it must look it up again.
     gone: bool,
-    /// Where the log last said what this host looks like; means nothing to this crate.
-    announced: Option<(u32, ShapeHash)>,
 }
 
 /// A sample whose series is known.
@@ -86,14 +84,8 @@ pub struct Placed {
 impl Host {
     pub(crate) fn new(number: u32, cluster: &str, name: &str, shape: Arc<Shape>, loading: bool) -> Self {
         let hash = crc32fast::hash(format!("{cluster}\0{name}").as_bytes());
-        let state = HostState {
-            buffers: Vec::new(),
-            floors: Floors::default(),
-            pending: loading.then(Vec::new),
-            gone: false,
-            announced: None,
-            shape,
-        };
+        let mut state = HostState::new(shape);
+        state.pending = loading.then(Vec::new);
         Self {
             number,
             cluster: cluster.into(),
@@ -164,6 +156,20 @@ impl Host {
 }
 
 impl HostState {
+    /// A host that is loaded and of which nothing is known.
+    ///
+    /// # Panics
+    /// If `shape` has buffers.
+    pub fn new(shape: Arc<Shape>) -> Self {
+        assert!(shape.buffers().is_empty(), "a host begins with an empty shape");
+        Self { shape, buffers: Vec::new(), floors: Floors::default(), pending: None, gone: false }
+    }
+
+    /// Takes over what was read from files and from the log, while this state still waits for it.
+    pub fn adopt(&mut self, loaded: Self) {
+        (self.shape, self.buffers, self.floors) = (loaded.shape, loaded.buffers, loaded.floors);
+    }
+
     /// The levels and columns.
     pub fn shape(&self) -> &Arc<Shape> {
         &self.shape
@@ -227,16 +233,6 @@ impl HostState {
     /// Notes that the host is out of the table.
     pub fn mark_gone(&mut self) {
         self.gone = true;
-    }
-
-    /// Where the log last said what this host looks like: segment and shape.
-    pub fn announced(&self) -> Option<(u32, ShapeHash)> {
-        self.announced
-    }
-
-    /// Notes where the log says what this host looks like.
-    pub fn set_announced(&mut self, segment: u32) {
-        self.announced = Some((segment, self.shape.hash()));
     }
 
     /// Whether nothing is left: no rows, no floors, nothing waiting.

@@ -60,7 +60,7 @@ impl Import {
     /// Puts the runs into blocks of `state`, below everything that has a stamp: state [`BlockState::Imported`].
     /// Values before `oldest` are left out. Returns how many values were taken.
     ///
-    /// To be called before rows of the log are applied.
+    /// To be called before rows of the log are applied. The caller counts the series.
     pub fn build(self, store: &Store, state: &mut HostState, oldest: Timestamp) -> u64 {
         let columns = self.register(store, state, oldest);
         let mut chunks = Chunks::new();
@@ -98,13 +98,11 @@ impl Import {
                 frequency_s: run.frequency_s,
                 time: run.base,
             };
-            let before = state.shape().columns().len();
             // One at a time, because each sets the phase that the next may share; shapes of a load are few.
             let column = match state.column(&run.path, run.metric, run.frequency_s) {
                 Some(column) => column,
                 None => state.register(store.catalog(), &[wanted], Arc::new)[0],
             };
-            store.add_series(state.shape().columns().len() - before);
             let number = state.shape().columns()[column as usize].buffer;
             let buffer = &mut state.buffers_mut()[usize::from(number)];
             if buffer.anchors().is_empty() {

@@ -47,8 +47,8 @@ pub struct Ingested {
     pub merged: u64,
     /// Series that were new.
     pub registered: u64,
-    /// The first bad line: its number from 1, and what is wrong with it.
-    pub first_bad: Option<(usize, String)>,
+    /// The first bad line: its number and the column, both from 1, and what is wrong there.
+    pub first_bad: Option<(usize, usize, String)>,
     /// Who was refused last, and why: cluster, host or name as far as known.
     pub offender: Option<(Refusal, String)>,
     /// The newest record of this message.
@@ -174,7 +174,8 @@ impl Store {
                     report.bad += 1;
                     if report.first_bad.is_none() {
                         let what = bad.describe(line.bytes);
-                        report.first_bad = Some((line.number, what));
+                        let what = what.replacen(&format!(" at column {}", bad.column), "", 1);
+                        report.first_bad = Some((line.number, bad.column + line.indent, what));
                     }
                     lines.skip_string(rest);
                 }
@@ -342,7 +343,7 @@ impl Store {
     }
 
     /// Applies samples that were deferred while their host was loaded. They were accepted and logged already, so
-    /// only what is below a floor is left out.
+    /// only what is below a floor is left out. The caller counts the series.
     pub fn apply_deferred(
         &self,
         host: &Host,
@@ -361,9 +362,7 @@ impl Store {
                 Wanted { path: sample.path.clone(), metric, frequency_s, time: sample.time }
             })
             .collect();
-        let before = state.shape().columns().len();
         let columns = state.register(self.catalog(), &wanted, |shape| self.intern(shape));
-        self.add_series(state.shape().columns().len() - before);
         let known: Vec<Sample> = samples
             .iter()
             .zip(columns)

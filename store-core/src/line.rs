@@ -207,6 +207,12 @@ pub struct BadLine {
 }
 
 impl BadLine {
+    /// `what` is wrong at `column`, which counts from 1.
+    #[must_use]
+    pub fn new(column: usize, what: Malformed) -> Self {
+        Self { column, what }
+    }
+
     fn at(index: usize, what: Malformed) -> Self {
         Self { column: index + 1, what }
     }

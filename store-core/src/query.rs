@@ -120,6 +120,43 @@ impl Plan {
         (!series.is_empty()).then_some(Self { series, frequency_s, aggregation })
     }
 
+    /// The columns of one series of a host, to be read as a [`run`](Self::run).
+    pub fn of_columns(state: &HostState, columns: &[u32], frequency_s: u32) -> Self {
+        let mut buffers: Vec<Option<Arc<BufferPlan>>> = vec![None; state.buffers().len()];
+        let plans = columns.iter().map(|&number| ColumnPlan::gather(state, number, &mut buffers)).collect();
+        Self { series: vec![plans], frequency_s, aggregation: Aggregation::None }
+    }
+
+    /// The samples in `[from, to)` as values from slot to slot: the time of the first sample, and everything up
+    /// to the last one. `None` if there is none.
+    pub fn run(&self, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Vec<f32>)> {
+        let step = i64::from(self.frequency_s);
+        let plans = self.series.first()?;
+        let first = plans.iter().filter_map(ColumnPlan::first).min()?;
+        let end = plans.iter().filter_map(|plan| plan.last_end(step)).max()?.min(to);
+        // The slots of the configured frequency, which stands last; those of an older one only where it is alone.
+        let buffer = &plans.last()?.buffer;
+        let anchor = buffer.anchors.first().copied().unwrap_or(first);
+        let grid = Grid { anchor, frequency_s: self.frequency_s };
+        let mut base = grid.slot(first.max(from));
+        if base < from {
+            base += step;
+        }
+        let points = usize::try_from((end.saturating_sub(base)).max(0) / step + 1).ok()?;
+        let mut values = vec![f32::NAN; points];
+        for plan in plans {
+            plan.read(base, step, &mut values);
+        }
+        while values.len() as i64 * step + base - step >= to {
+            values.pop()?;
+        }
+        let head = values.iter().position(|value| !value.is_nan())?;
+        let tail = values.iter().rposition(|value| !value.is_nan())?;
+        values.truncate(tail + 1);
+        values.drain(..head);
+        Some((base + head as i64 * step, values))
+    }
+
     /// Reads, aggregates and resamples.
     ///
     /// # Errors
@@ -259,15 +296,17 @@ impl ColumnPlan {
         }
         for block in here {
             let header = block.header();
-            if self.index >= header.columns || !block.check() {
+            if self.index >= header.columns {
                 continue;
             }
             let (low, high) = (first.max(header.base), end.min(header.end()));
             let at = ((low - first) / step) as usize;
             let rows = ((low - header.base) / step) as usize..((high - header.base) / step) as usize;
             let target = &mut out[at..at + rows.len()];
-            // Damage that a good checksum hides is a mistake of ours; its rows read as missing.
-            block.decode(self.index, rows, target).ok();
+            // A damaged block still says what it held: an older value must not show in its place.
+            if !block.check() || block.decode(self.index, rows, target).is_err() {
+                target.fill(f32::NAN);
+            }
         }
         for tail in self.tails.iter().filter(|tail| tail.grid == grid) {
             for (row, value) in tail.values.iter().enumerate() {

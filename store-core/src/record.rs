@@ -9,14 +9,12 @@ use crate::Timestamp;
 pub mod kind {
     /// [`super::Record::Shape`]
     pub const SHAPE: u8 = 16;
-    /// [`super::Record::HostShape`]
-    pub const HOST_SHAPE: u8 = 17;
     /// [`super::Record::Rows`]
-    pub const ROWS: u8 = 18;
+    pub const ROWS: u8 = 17;
     /// [`super::Record::Floors`]
-    pub const FLOORS: u8 = 19;
+    pub const FLOORS: u8 = 18;
     /// [`super::Record::Samples`]
-    pub const SAMPLES: u8 = 20;
+    pub const SAMPLES: u8 = 19;
 }
 
 /// A sample that names its series by path and metric.
@@ -38,28 +36,29 @@ pub struct RawSample {
 pub enum Record<'a> {
     /// An encoded shape, found by its content hash.
     Shape(&'a [u8]),
-    /// From here on in this segment, `id` is this host under this shape: `u32` id, 16 bytes hash, cluster, host.
-    HostShape {
-        /// Number of the host in this segment.
-        id: u32,
-        /// Its shape.
-        shape: ShapeHash,
-        /// Its cluster.
-        cluster: &'a str,
-        /// Its name.
-        host: &'a str,
-    },
-    /// Rows of one host: `u32` id, then rows up to the end; see [`push_rows`].
+    /// Rows of one host: cluster, host, 16 bytes hash of its shape, then rows up to the end; see [`push_rows`].
+    ///
+    /// Each frame names its host, rather than a number given out in an earlier frame: one rotten frame must not
+    /// cost the rows of others.
     Rows {
-        /// Number of the host in this segment.
-        id: u32,
+        /// The cluster.
+        cluster: &'a str,
+        /// The host.
+        host: &'a str,
+        /// The shape under which buffers and columns are numbered.
+        shape: ShapeHash,
         /// The encoded rows, for [`read_rows`].
         rows: &'a [u8],
     },
-    /// Columns of one host were freed: `u32` id, `u32` count, each `u32` column, `i64` before.
+    /// Columns of one host were freed: cluster, host, hash of its shape, `u32` count, each `u32` column, `i64`
+    /// before.
     Floors {
-        /// Number of the host in this segment.
-        id: u32,
+        /// The cluster.
+        cluster: &'a str,
+        /// The host.
+        host: &'a str,
+        /// The shape under which columns are numbered.
+        shape: ShapeHash,
         /// Column, and the time below which it is hidden.
         floors: Vec<(u32, Timestamp)>,
     },
@@ -92,7 +91,6 @@ impl Record<'_> {
     pub fn kind(&self) -> u8 {
         match self {
             Self::Shape(_) => kind::SHAPE,
-            Self::HostShape { .. } => kind::HOST_SHAPE,
             Self::Rows { .. } => kind::ROWS,
             Self::Floors { .. } => kind::FLOORS,
             Self::Samples { .. } => kind::SAMPLES,
@@ -103,18 +101,12 @@ impl Record<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Shape(bytes) => out.extend_from_slice(bytes),
-            Self::HostShape { id, shape, cluster, host } => {
-                out.extend_from_slice(&id.to_le_bytes());
-                out.extend_from_slice(&shape.0);
-                push_name(out, cluster);
-                push_name(out, host);
-            }
-            Self::Rows { id, rows } => {
-                out.extend_from_slice(&id.to_le_bytes());
+            Self::Rows { cluster, host, shape, rows } => {
+                push_rows_front(out, cluster, host, *shape);
                 out.extend_from_slice(rows);
             }
-            Self::Floors { id, floors } => {
-                out.extend_from_slice(&id.to_le_bytes());
+            Self::Floors { cluster, host, shape, floors } => {
+                push_rows_front(out, cluster, host, *shape);
                 push_count(out, floors.len());
                 for (column, before) in floors {
                     out.extend_from_slice(&column.to_le_bytes());
@@ -147,8 +139,7 @@ impl<'a> Record<'a> {
         let mut cursor = Cursor::new(payload);
         let record = match kind {
             kind::SHAPE => return Ok(Self::Shape(payload)),
-            kind::HOST_SHAPE => host_shape(&mut cursor),
-            kind::ROWS => cursor.u32().map(|id| Self::Rows { id, rows: cursor.rest() }),
+            kind::ROWS => rows(&mut cursor),
             kind::FLOORS => floors(&mut cursor),
             kind::SAMPLES => samples(&mut cursor),
             _ => return Err(RecordError::UnknownKind(kind)),
@@ -158,23 +149,20 @@ impl<'a> Record<'a> {
     }
 }
 
-fn host_shape<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
-    Some(Record::HostShape {
-        id: cursor.u32()?,
-        shape: ShapeHash(cursor.array()?),
-        cluster: name(cursor)?,
-        host: name(cursor)?,
-    })
+fn rows<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    let (cluster, host) = (name(cursor)?, name(cursor)?);
+    Some(Record::Rows { cluster, host, shape: ShapeHash(cursor.array()?), rows: cursor.rest() })
 }
 
 fn floors<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
-    let id = cursor.u32()?;
+    let (cluster, host) = (name(cursor)?, name(cursor)?);
+    let shape = ShapeHash(cursor.array()?);
     let count = cursor.u32()? as usize;
     let mut floors = Vec::with_capacity(count.min(cursor.rest().len() / 12));
     for _ in 0..count {
         floors.push((cursor.u32()?, cursor.i64()?));
     }
-    Some(Record::Floors { id, floors })
+    Some(Record::Floors { cluster, host, shape, floors })
 }
 
 fn samples<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
@@ -201,6 +189,13 @@ fn push_name(out: &mut Vec<u8>, name: &str) {
     let len = u16::try_from(name.len()).unwrap_or(0);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&name.as_bytes()[..usize::from(len)]);
+}
+
+/// Appends what stands before the rows in the payload of [`Record::Rows`].
+pub fn push_rows_front(out: &mut Vec<u8>, cluster: &str, host: &str, shape: ShapeHash) {
+    push_name(out, cluster);
+    push_name(out, host);
+    out.extend_from_slice(&shape.0);
 }
 
 fn push_count(out: &mut Vec<u8>, count: usize) {
@@ -359,9 +354,8 @@ mod tests {
             RawSample { path: ["socket0".into()].into(), metric: "m".into(), time: -5, value: 1.5 };
         let records = [
             Record::Shape(b"abc"),
-            Record::HostShape { id: 7, shape: ShapeHash([9; 16]), cluster: "c", host: "h" },
-            Record::Rows { id: 7, rows: b"xyz" },
-            Record::Floors { id: 1, floors: vec![(0, 5), (8, -1)] },
+            Record::Rows { cluster: "c", host: "h", shape: ShapeHash([9; 16]), rows: b"xyz" },
+            Record::Floors { cluster: "c", host: "h", shape: ShapeHash([9; 16]), floors: vec![(0, 5), (8, -1)] },
             Record::Samples { cluster: "c", host: "h", samples: vec![sample] },
         ];
         for record in records {

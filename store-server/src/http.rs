@@ -52,8 +52,10 @@ use crate::config::Limits;
 
 /// Writes that may be inside the store at once. They wait for the log together, so there may be many.
 const WRITES_MAX: usize = 256;
+/// Dumps, frees and looks at the counters that may be inside the store at once.
+const LOOKS_MAX: usize = 2;
 /// Answers below this size are not worth compressing, bytes.
-const COMPRESSED_BYTES_MIN: u16 = 1024;
+const COMPRESSED_BYTES_MIN: u64 = 1024;
 /// Memory for bodies and answers under way, bytes; more if one body may be longer than half of it.
 const BUDGET_BYTES: usize = 1 << 30;
 
@@ -104,6 +106,8 @@ pub struct App {
     writes: Semaphore,
     /// Apart from writes, so that no number of large queries keeps samples waiting.
     queries: Semaphore,
+    /// Apart from queries, so that an admin sees what goes on when they are too many.
+    looks: Semaphore,
     started: Instant,
 }
 
@@ -122,6 +126,7 @@ impl App {
             counters: Arc::default(),
             writes: Semaphore::new(WRITES_MAX),
             queries: Semaphore::new(cpus.max(2)),
+            looks: Semaphore::new(LOOKS_MAX),
             started: Instant::now(),
         }
     }
@@ -191,6 +196,3 @@ pub fn router(app: Arc<App>, dev: bool) -> Router {
         }))
         .with_state(app)
 }
-
-#[cfg(test)]
-mod tests;

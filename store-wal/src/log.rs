@@ -344,22 +344,30 @@ impl Log {
     ///
     /// # Errors
     /// [`RemoveError`] says what is left.
-    pub fn remove_all(self) -> Result<(), RemoveError> {
+    pub fn remove_all(&self) -> Result<(), RemoveError> {
         let disk = Arc::clone(&self.core.disk);
         let dir = self.core.dir.clone();
         let end = self.end();
         let mut ops = self.ops();
-        // Says that nothing is needed, so that the order in which names vanish does not matter. If that cannot be
-        // said any more, the order below does: what is left after a crash is the end of the log, whole.
+        // Says that nothing is needed. If that cannot be said any more, the order of the names does: what is left
+        // after a crash is the end of the log, whole.
         self.retire_with(&mut ops, end, true).ok();
-        for (_, file) in std::mem::take(&mut ops.files) {
+        let sync = || match disk.sync_dir(&dir) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(CallError { call: "sync directory", path: dir.clone(), source })
+            }
+            _ => Ok(()),
+        };
+        for file in std::mem::take(&mut ops.files).into_values() {
+            // The names before it are gone for good: among them those that the LogStart in this file covers.
+            sync()?;
             if file.unreadable {
                 scan::rename_aside(disk.as_ref(), &file.path)?;
             } else {
                 remove(disk.as_ref(), &file.path)?;
             }
-            disk.sync_dir(&dir).map_err(|source| CallError { call: "sync directory", path: dir.clone(), source })?;
         }
+        sync()?;
         match disk.remove_dir(&dir) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -10,7 +10,7 @@ use std::fmt;
 ///
 /// One integer rather than a pair, so that a caller can keep it in files and compare it without knowing what
 /// it is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct LogPos(u64);
 
 impl LogPos {
@@ -48,6 +48,13 @@ impl LogPos {
 impl fmt::Display for LogPos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.segment(), self.offset())
+    }
+}
+
+/// With both parts, as `Display`.
+impl fmt::Debug for LogPos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogPos({self})")
     }
 }
 

@@ -186,31 +186,38 @@ impl Found {
 
     /// Where a replay begins: what the LogStart at the greatest position names.
     ///
-    /// `None` if there is nothing of `lineage`. If there is something, and every LogStart of it is damaged: the
-    /// beginning of all, which replays too much rather than too little.
+    /// `None` if there is no frame of `lineage`. If there are some, or a segment could not be read, and no
+    /// LogStart is to be seen: [`LogPos::ZERO`], which replays too much rather than too little.
     pub fn start(&self, lineage: Lineage) -> Option<LogPos> {
-        let mut lowest = None;
+        let mut intact = None;
         for (&number, segment) in self.segments.iter().rev() {
             if !segment.may_be_of(lineage) {
                 continue;
             }
+            if segment.bytes.is_none() {
+                intact = Some(LogPos::ZERO);
+            }
             let mut named = None;
-            let mut intact = segment.header == HeaderState::Whole(lineage);
             for item in segment.frames(lineage, number, Check::HeaderOnly).into_iter().flatten() {
                 let Item::Frame(frame) = item else { continue };
                 if frame.kind == format::KIND_LOG_START && frame.verify() {
                     named = format::decode_log_start(frame.payload).or(named);
                 }
-                intact = true;
+                intact = Some(LogPos::ZERO);
             }
             if named.is_some() {
                 return named;
             }
-            if intact {
-                lowest = Some(LogPos::new(number, 0));
-            }
         }
-        lowest
+        intact
+    }
+
+    /// The segments that could not be mapped. [`replay`](crate::replay) tries them once more; if that fails too,
+    /// what is in them is not served, and their files are kept ([`Log::retire`](crate::Log::retire) renames them).
+    /// Where the system lacks descriptors or memory, it is better to wait and scan again before anything is opened.
+    pub fn unreadable(&self) -> Vec<&Path> {
+        let unmapped = self.segments.values().filter(|segment| segment.bytes.is_none());
+        unmapped.map(|segment| segment.path.as_path()).collect()
     }
 
     /// What lies in the directory and is no segment of `lineage`, in the order of names within each kind.

@@ -54,7 +54,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let directory = tempfile::Builder::new().prefix("alone-").tempdir()?;
         let mut package = workspace::cargo();
         package.args(["package", "--no-verify", "--allow-dirty", "--quiet", "--package", name]);
-        closure.iter().for_each(|other| drop(package.args(["--package", other])));
+        for other in &closure {
+            package.args(["--package", other]);
+        }
         workspace::run(&mut package)?;
         for member in closure.iter().chain([name]) {
             unpack(&target, member, &members[member].version, directory.path())?;

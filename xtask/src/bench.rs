@@ -1,6 +1,333 @@
-//! x
+//! `bench`: the whole server, and others beside it, on the same bytes in one run.
+//!
+//! Every store gets the fleet of the load generator over HTTP, is asked the questions of a web front end, killed,
+//! started, asked for every sample, stopped and started again. Its CPU time and memory are read from `/proc`.
+
+mod contender;
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use store_loadgen::http::Client;
+use store_loadgen::run::percentile;
+use store_loadgen::{Fleet, FleetOptions, RunOptions, process, run as load};
+
+use crate::server::{Launch, Server, free_addr, now_s};
+use crate::table::{Table, grouped};
+use crate::workspace;
+use contender::{Api, Ask, Contender, QUESTIONS, Question, Range};
+
+/// How long a question is repeated.
+const QUESTION_TIME: Duration = Duration::from_millis(1500);
+/// How often a question is asked at least and at most.
+const QUESTIONS_MIN: u32 = 20;
+const QUESTIONS_MAX: u32 = 20_000;
+/// How long a store may take until all hosts answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+/// A store whose answers do not change for so long has lost what is missing.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// A kill comes so long after the last answer: some stores promise nothing for the last seconds.
+const KILL_AFTER: Duration = Duration::from_secs(7);
+
+/// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {}
-pub(crate) fn run(_: &Arguments) -> anyhow::Result<()> {
+pub(crate) struct Arguments {
+    /// Hosts of 540 series each; 1852 are a million series.
+    #[arg(long, default_value_t = 100)]
+    hosts: u32,
+    /// Steps of 10 s.
+    #[arg(long, default_value_t = 600)]
+    steps: u32,
+    /// Connections that write at the same time.
+    #[arg(long, default_value_t = 4)]
+    connections: u32,
+    /// Sends the lines of each POST in a random order.
+    #[arg(long)]
+    shuffled: bool,
+    /// Sends a fleet without jobs.
+    #[arg(long)]
+    idle: bool,
+    /// The seed of all values.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A program with the original's command line and interface, measured as well.
+    #[arg(long, value_name = "NAME=PATH")]
+    peer: Vec<String>,
+    /// Leaves VictoriaMetrics out, even where it is installed.
+    #[arg(long)]
+    no_victoria: bool,
+    /// Our `wal-sync`; its default (`interval`) when absent.
+    #[arg(long)]
+    sync: Option<String>,
+    /// The server to measure; built from this workspace by default.
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+}
+
+/// What was measured of one store.
+#[derive(Debug, Default)]
+struct Measured {
+    rows: Vec<(&'static str, String)>,
+    missing: u64,
+}
+
+impl Measured {
+    fn add(&mut self, name: &'static str, value: String) {
+        self.rows.push((name, value));
+    }
+}
+
+/// Measures all stores and prints one table.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let binary = workspace::server_binary(arguments.server.as_deref())?;
+    let ours = Contender { name: "this store".to_owned(), binary, api: Api::Original };
+    let mut contenders = vec![ours];
+    for peer in &arguments.peer {
+        contenders.push(Contender::peer(peer)?);
+    }
+    contenders.extend(Contender::victoria().filter(|_| !arguments.no_victoria));
+    let fleet = Fleet::new(FleetOptions {
+        seed: arguments.seed,
+        hosts: arguments.hosts,
+        start_s: now_s()?.div_euclid(10) * 10 - i64::from(arguments.steps) * 10,
+        idle: arguments.idle,
+        ..FleetOptions::default()
+    });
+    println!(
+        "{} series x {} steps = {} samples; lossless floor of the values as f32: {:.2} B/sample",
+        grouped(fleet.series_total()),
+        arguments.steps,
+        grouped(fleet.series_total() * u64::from(arguments.steps)),
+        fleet.floor_bytes_per_sample(),
+    );
+    let mut measured = Vec::new();
+    for (index, contender) in contenders.iter().enumerate() {
+        println!("measuring {} ...", contender.name);
+        let sync = arguments.sync.as_deref().filter(|_| index == 0);
+        let result = measure(contender, &fleet, arguments, sync);
+        measured.push(result.with_context(|| contender.name.clone())?);
+    }
+    let mut heading = vec!["quantity"];
+    heading.extend(contenders.iter().map(|contender| contender.name.as_str()));
+    let mut table = Table::new(&heading);
+    for (row, (name, _)) in measured[0].rows.iter().enumerate() {
+        let values = measured.iter().map(|measured| measured.rows.get(row).map_or("", |(_, value)| value));
+        table.row(std::iter::once(*name).chain(values).map(str::to_owned).collect());
+    }
+    println!("{}", table.text());
+    // What a peer loses is a figure; what we lose is a failure.
+    ensure!(measured[0].missing == 0, "{} acknowledged samples are missing", measured[0].missing);
     Ok(())
+}
+
+fn measure(
+    contender: &Contender,
+    fleet: &Fleet,
+    arguments: &Arguments,
+    sync: Option<&str>,
+) -> anyhow::Result<Measured> {
+    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+    let launch = contender.launch(directory.path(), free_addr()?, fleet, sync)?;
+    let (api, data) = (contender.api, contender.data(directory.path()));
+    let range = Range { fleet, steps: arguments.steps };
+    let mut measured = Measured::default();
+
+    let mut server = Server::spawn(&launch)?;
+    measured.add("first start: listening", millis(server.wait_listening()?));
+    let samples = ingest(&server, api, fleet, arguments, &mut measured)?;
+    memory(&server, &mut measured)?;
+    let disk = process::disk_bytes(&data)? as f64 / samples;
+    measured.add("disk after ingest, B/sample", format!("{disk:.2}"));
+    let written = Instant::now();
+    let mut client = server.client()?;
+    await_answers(&server, &mut client, api, range)?;
+    for (question, name) in QUESTIONS {
+        measured.add(name, ask(&server, &mut client, &api.ask(question, range)?, api, range, question)?);
+    }
+    drop(client);
+
+    thread::sleep(KILL_AFTER.saturating_sub(written.elapsed()));
+    server.kill()?;
+    let server =
+        restart(&launch, api, range, ["restart after kill: listening", "... all answered"], &mut measured)?;
+    let mut client = server.client()?;
+    for host in 0..fleet.options().hosts {
+        measured.missing += api.missing(&mut client, range, host)?;
+    }
+    measured.add("samples missing after kill", grouped(measured.missing));
+    drop(client);
+
+    measured.add("clean stop", millis(server.stop()?));
+    let disk = process::disk_bytes(&data)? as f64 / samples;
+    measured.add("disk after clean stop, B/sample", format!("{disk:.2}"));
+    let server = restart(&launch, api, range, ["restart: listening", "... all answered "], &mut measured)?;
+    let cpu = process::cpu_time(server.pid())?;
+    measured.add("... CPU until then", millis(cpu));
+    server.stop()?;
+    Ok(measured)
+}
+
+/// Sends the fleet; gives the number of samples.
+fn ingest(
+    server: &Server,
+    api: Api,
+    fleet: &Fleet,
+    arguments: &Arguments,
+    measured: &mut Measured,
+) -> anyhow::Result<f64> {
+    let own = process::cpu_time(std::process::id())?;
+    let before = process::cpu_time(server.pid())?;
+    let report = load(
+        fleet,
+        &RunOptions {
+            addr: server.addr(),
+            path: api.write_path().to_owned(),
+            connections: arguments.connections,
+            steps: 0..arguments.steps,
+            shuffle: arguments.shuffled.then_some(arguments.seed),
+            timeout: Duration::from_secs(120),
+        },
+    )
+    .with_context(|| format!("ingest\n{}", server.log_tail()))?;
+    let cpu = process::cpu_time(server.pid())?.saturating_sub(before);
+    let own = process::cpu_time(std::process::id())?.saturating_sub(own);
+    if report.posts_failed + report.lines_bad + report.lines_refused + report.memory_only > 0 {
+        bail!(
+            "not everything was taken: {:?}",
+            store_loadgen::RunReport { latencies_us: Vec::new(), ..report }
+        );
+    }
+    let samples = report.lines as f64;
+    measured.add("samples per CPU second", format!("{:.0} k", samples / cpu.as_secs_f64().max(0.01) / 1e3));
+    measured.add("samples per second (wall)", format!("{:.0} k", report.lines_per_second() / 1e3));
+    measured.add("bytes per line", format!("{:.1}", report.bytes as f64 / samples));
+    measured.add("CPU of the load generator", format!("{:.1} s", own.as_secs_f64()));
+    measured.add(
+        "POST p50 / p99 / max",
+        format!(
+            "{} / {} / {}",
+            millis(report.latency(0.5)),
+            millis(report.latency(0.99)),
+            millis(report.latency(1.0))
+        ),
+    );
+    Ok(samples)
+}
+
+fn memory(server: &Server, measured: &mut Measured) -> anyhow::Result<()> {
+    let memory = process::memory(server.pid())?;
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    measured.add("RSS after ingest", megabytes(memory.rss_bytes));
+    measured.add("... of it anonymous", megabytes(memory.anonymous_bytes));
+    measured.add("... peak", megabytes(memory.peak_rss_bytes));
+    Ok(())
+}
+
+/// Asks a question again and again; gives its CPU time on the server and its latency.
+fn ask(
+    server: &Server,
+    client: &mut Client,
+    asks: &[Ask],
+    api: Api,
+    range: Range<'_>,
+    question: Question,
+) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let mut values = 0;
+    for ask in asks {
+        let head = client.request(ask.method, &ask.path, &ask.body, &mut bytes)?;
+        ensure!(head.status == 200, "{question:?} was answered with {}", head.status);
+        values += api.count(&bytes)?;
+    }
+    if question == Question::Threads {
+        let wanted = u64::from(range.fleet.options().hwthreads) * u64::from(range.steps);
+        ensure!(values == wanted, "{values} values instead of {wanted} in the answer to {question:?}");
+    }
+    ensure!(values > 0, "no values in the answer to {question:?}");
+    let mut latencies_us = Vec::new();
+    let before = process::cpu_time(server.pid())?;
+    let begin = Instant::now();
+    let mut count = 0;
+    while count < QUESTIONS_MIN || (begin.elapsed() < QUESTION_TIME && count < QUESTIONS_MAX) {
+        let sent = Instant::now();
+        for ask in asks {
+            client.request(ask.method, &ask.path, &ask.body, &mut bytes)?;
+        }
+        latencies_us.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+        count += 1;
+    }
+    let cpu = process::cpu_time(server.pid())?.saturating_sub(before) / count;
+    latencies_us.sort_unstable();
+    let (p50, p99) = (percentile(&latencies_us, 0.5), percentile(&latencies_us, 0.99));
+    Ok(format!("CPU {}, p50 {}, p99 {}", millis(cpu), millis(p50), millis(p99)))
+}
+
+fn restart(
+    launch: &Launch,
+    api: Api,
+    range: Range<'_>,
+    names: [&'static str; 2],
+    measured: &mut Measured,
+) -> anyhow::Result<Server> {
+    let mut server = Server::spawn(launch)?;
+    measured.add(names[0], millis(server.wait_listening()?));
+    let mut client = server.client()?;
+    let (duration, share) = await_answers(&server, &mut client, api, range)?;
+    measured
+        .add(names[1], if share < 1.0 { format!("never: {:.1} %", share * 100.0) } else { millis(duration) });
+    Ok(server)
+}
+
+/// Waits until all hosts answer the whole range, or nothing more comes; gives the time since the start, and the
+/// share that is answered.
+fn await_answers(
+    server: &Server,
+    client: &mut Client,
+    api: Api,
+    range: Range<'_>,
+) -> anyhow::Result<(Duration, f64)> {
+    let begin = Instant::now();
+    let (mut best, mut since) = (0.0, begin);
+    loop {
+        if client.is_closed() {
+            *client = server.client()?;
+        }
+        // A server that has only just begun to listen may still answer with errors.
+        let share = api.answered(client, range)?;
+        if share >= 1.0 {
+            return Ok((server.age(), share));
+        }
+        if share > best {
+            (best, since) = (share, Instant::now());
+        } else if since.elapsed() > ANSWER_PATIENCE && best > 0.0 || begin.elapsed() > ANSWER_LIMIT {
+            return Ok((server.age(), best));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    let millis = duration.as_secs_f64() * 1e3;
+    let digits = if millis < 1.0 {
+        3
+    } else if millis < 100.0 {
+        1
+    } else {
+        0
+    };
+    format!("{millis:.digits$} ms")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_printed_with_three_digits_that_matter() {
+        assert_eq!(millis(Duration::from_micros(123)), "0.123 ms");
+        assert_eq!(millis(Duration::from_micros(12_340)), "12.3 ms");
+        assert_eq!(millis(Duration::from_millis(1234)), "1234 ms");
+    }
 }

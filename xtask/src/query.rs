@@ -61,18 +61,6 @@ pub(crate) struct Query {
 pub(crate) struct Answer {
     /// Per query, per component asked for.
     pub(crate) results: Vec<Vec<Series>>,
-    /// The queries that `for-all-nodes` stands for.
-    #[serde(default)]
-    pub(crate) queries: Vec<Echo>,
-}
-
-/// A query as the answer repeats it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Echo {
-    /// The metric.
-    pub(crate) metric: String,
-    /// The host.
-    pub(crate) host: String,
 }
 
 /// The values of one series or aggregate.

@@ -47,11 +47,22 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, FormatError> {
     match (read.and_then(|()| json.end()), reading.damage) {
         (Ok(()), _) => reading.collector.finish(range.0, range.1),
         (Err(_), Some((offset, damage))) => Err(FormatError::Damaged { offset, damage }),
-        (Err(e), None) if e.is_eof() => {
+        (Err(e), None) if is_cut(&e, bytes) => {
             Err(FormatError::Damaged { offset: bytes.len() as u64, damage: Damage::CutShort })
         }
         (Err(e), None) => Err(FormatError::Json(e)),
     }
+}
+
+/// True if the bytes are JSON as far as they go. serde_json calls a number that ends with the file no number,
+/// rather than the end of the file.
+fn is_cut(error: &serde_json::Error, bytes: &[u8]) -> bool {
+    let at_end = || {
+        let lines = bytes.split_inclusive(|&b| b == b'\n');
+        let before: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+        before + error.column() >= bytes.len()
+    };
+    error.is_eof() || error.is_syntax() && at_end()
 }
 
 /// The range that a file says, without decoding its values; `None` if it is no JSON object.
@@ -287,98 +298,56 @@ fn scan(text: &str) -> Result<Vec<f32>, &str> {
         values.push(match element {
             "null" => f32::NAN,
             // JSON has no `inf` and `nan`, so that what std takes beyond JSON cannot stand here unquoted.
-            number => number.parse().map_err(|_| number)?,
+            number => match short_decimal(number) {
+                Some(value) => value,
+                None => number.parse().map_err(|_| number)?,
+            },
         });
     }
     Ok(values)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Powers of ten that f64 holds exactly.
+const POWERS: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
-    fn only_run(text: &str) -> Run {
-        let decoded = decode(text.as_bytes()).unwrap();
-        assert_eq!(decoded.dump.runs.len(), 1);
-        decoded.dump.runs.into_iter().next().unwrap()
+/// A number of at most 15 digits without exponent, rounded as std does; `None` leaves it to std.
+///
+/// The quotient of two exact f64 is rounded once. Rounding it again to f32 gives the wrong neighbour only if it
+/// lies half way between two f32, for then the first rounding may have put it there.
+fn short_decimal(text: &str) -> Option<f32> {
+    let (negative, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    // With the point; also keeps the sum below 10^16.
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
     }
-
-    #[test]
-    fn numbers_are_rounded_once_and_missing_ones_are_nan() {
-        let run = only_run(
-            r#"{"metrics":{"m":{"frequency":10,"start":5,"data":[1.5, null ,-0.0,16777217,1e-50]}},"from":0,"to":0}"#,
-        );
-        assert_eq!((run.base, run.frequency_s), (5, 10));
-        let bits: Vec<u32> = run.values.iter().map(|v| v.to_bits()).collect();
-        assert_eq!(bits, [1.5, f32::NAN, -0.0, 16_777_216.0, 0.0].map(f32::to_bits));
-    }
-
-    #[test]
-    fn what_f32_cannot_hold_is_missing_and_counted() {
-        let text = r#"{"metrics":{"m":{"frequency":1,"start":0,"data":[1e39,-1e999,3.4e38]}}}"#;
-        let decoded = decode(text.as_bytes()).unwrap();
-        assert_eq!(decoded.infinite, 2);
-        assert_eq!(decoded.dump.runs[0].newest(), Some(2));
-        assert_eq!(decoded.dump.runs[0].oldest(), Some(2));
-    }
-
-    #[test]
-    fn maps_that_are_null_or_absent_are_empty_and_foreign_keys_are_passed_over() {
-        for text in [
-            r#"{"metrics":null,"children":null,"from":1,"to":2}"#,
-            r#"{"from":1,"to":2,"more":[{"metrics":1}]}"#,
-            r#"{"metrics":{"m":{"frequency":60,"start":1,"data":[]},"n":{}},"from":1,"to":2}"#,
-        ] {
-            assert_eq!(
-                decode(text.as_bytes()).unwrap().dump,
-                Dump { from: 1, to: 2, runs: vec![] },
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn damage_is_named_with_its_place() {
-        let cases = [
-            (r#"{"metrics":{"m":{"frequency":1,"data":[1,"2"]}}}"#, 41, Damage::NotANumber),
-            (r#"{"metrics":{"m":{"frequency":1,"data":7}}}"#, 38, Damage::NotANumber),
-            (r#"{"metrics":{"m":{"frequency":0,"data":[7]}}}"#, 38, Damage::Frequency),
-            (r#"{"metrics":{"m":{"frequency":4294967296,"data":[7]}}}"#, 47, Damage::Frequency),
-            (r#"{"from":9,"to":8}"#, 0, Damage::EmptyRange),
-            (r#"{"metrics":{"m":{"frequency":1,"data":[1,2"#, 42, Damage::CutShort),
-            ("", 0, Damage::CutShort),
-        ];
-        for (text, at, what) in cases {
-            match decode(text.as_bytes()) {
-                Err(FormatError::Damaged { offset, damage }) => {
-                    assert_eq!((offset, damage), (at, what), "{text}")
-                }
-                other => panic!("{text}: {other:?}"),
+    let (mut whole, mut decimals, mut point) = (0_u64, 0_usize, false);
+    for &byte in digits {
+        match byte {
+            b'0'..=b'9' => {
+                whole = whole * 10 + u64::from(byte - b'0');
+                decimals += usize::from(point);
             }
+            b'.' if !point => point = true,
+            _ => return None,
         }
-        for text in ["[1,2]", "{} {}", r#"{"from":"1"}"#, r#"{"metrics":{"m":3}}"#, "null"] {
-            assert!(matches!(decode(text.as_bytes()), Err(FormatError::Json(_))), "{text}");
-        }
     }
-
-    #[test]
-    fn nesting_is_bounded() {
-        let nested = |levels: usize| {
-            let inner = r#"{"metrics":{"m":{"frequency":1,"start":0,"data":[1]}}}"#;
-            let open = r#"{"children":{"c":"#.repeat(levels);
-            format!("{open}{inner}{}", "}}".repeat(levels))
-        };
-        assert_eq!(only_run(&nested(LEVELS_MAX)).path.len(), LEVELS_MAX);
-        let damage = decode(nested(LEVELS_MAX + 1).as_bytes()).unwrap_err().damage();
-        assert_eq!(damage, Some(Damage::TooDeep));
-        assert!(decode(nested(100_000).as_bytes()).is_err());
+    if digits.len() - usize::from(point) > 15 {
+        return None;
     }
-
-    #[test]
-    fn the_range_is_found_behind_the_values() {
-        assert_eq!(peek_range(br#"{"metrics":{"m":[1,2]},"from":-7,"to":9}"#), Some((-7, 9)));
-        assert_eq!(peek_range(b"{}"), Some((0, 0)));
-        assert_eq!(peek_range(b"[1,2]"), None);
-        assert_eq!(peek_range(br#"{"from":1"#), None);
+    #[expect(clippy::cast_precision_loss, reason = "below 10^15, so exact")]
+    let value = whole as f64 / POWERS.get(decimals)?;
+    let half_way = value.to_bits() & 0x1fff_ffff == 0x1000_0000;
+    if half_way || whole != 0 && value < f64::from(f32::MIN_POSITIVE) {
+        return None;
     }
+    #[expect(clippy::cast_possible_truncation, reason = "rounds, and 10^15 is far below the end of f32")]
+    let value = value as f32;
+    Some(if negative { -value } else { value })
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,7 +173,7 @@ fn json_keys_stand_in_the_order_of_the_tables() {
         concat!(
             r#"{"metrics":{"#,
             r#""cpu_load":{"frequency":10,"start":1000,"data":[1.5,null,-0.0]},"#,
-            r#""flops":{"frequency":30,"start":1005,"data":[3.4e38]}},"#,
+            r#""flops":{"frequency":30,"start":1005,"data":[3.4e+38]}},"#,
             r#""children":{"#,
             r#""socket0":{"metrics":{"mem_bw":{"frequency":20,"start":1000,"data":[1e-40,0.1]}},"children":{"#,
             r#""core1":{"metrics":{"ipc":{"frequency":60,"start":1010,"data":[null,2.0]}},"#,

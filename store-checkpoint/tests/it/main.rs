@@ -1,5 +1,6 @@
 //! Tests of the crate from outside, one module per claim.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "tests print their counts")]
 
 use std::path::{Path, PathBuf};
 

@@ -14,7 +14,8 @@
 //! The header checksum covers the offset and a seed of the file, so that a frame is valid only where it was
 //! written: a copy of a frame inside a payload, or stale bytes of another file, is never taken for one. (Two
 //! offsets of one file less than 4 GiB apart never give the same checksum: they differ in a burst of at most
-//! 32 bits. A seed of another file does with a chance of 2⁻³².) Checksums are no signatures: who knows the seed can forge a frame.
+//! 32 bits. The seed of another file gives the same one with a chance of 2⁻³².) Checksums are no signatures:
+//! who knows the seed can forge a frame.
 //!
 //! A header of its own checksum is what tells a flipped length from a torn tail, and a damaged payload from a
 //! damaged frame chain: the first costs the bytes up to the next whole frame, the second that frame only.
@@ -51,7 +52,8 @@ const _: () = assert!(HEADER_BYTES + 4 == OVERHEAD_BYTES && PAYLOAD_BYTES_MAX <=
 /// `offset` is where the frame will stand in its file; `seed` is that file's.
 ///
 /// # Panics
-/// If the payload is longer than [`PAYLOAD_BYTES_MAX`]: callers bound what they write, readers would refuse it.
+/// If the payload is longer than [`PAYLOAD_BYTES_MAX`]: callers bound what they write, readers would refuse
+/// it.
 pub fn encode_into(out: &mut Vec<u8>, seed: u64, offset: u64, kind: u8, payload: &[&[u8]]) {
     let len: usize = payload.iter().map(|part| part.len()).sum();
     assert!(len <= PAYLOAD_BYTES_MAX, "a payload of {len} bytes, {PAYLOAD_BYTES_MAX} are allowed");
@@ -164,8 +166,8 @@ pub enum Check {
 
 /// What is wrong with a stretch of a file.
 ///
-/// [`CutShort`](Damage::CutShort), or [`BadHeader`](Damage::BadHeader) that goes on until the end of the file, is what a crash while
-/// writing leaves: a torn tail.
+/// [`CutShort`](Damage::CutShort), or [`BadHeader`](Damage::BadHeader) that goes on until the end of the
+/// file, is what a crash while writing leaves: a torn tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Damage {
     /// No good header where one was due, nor, up to the end of the stretch, any whole frame.
@@ -206,9 +208,9 @@ pub enum Item<'a> {
 ///
 /// The items cover the file from `start` to its end without gap or overlap.
 ///
-/// Behind a bad header the reader goes on byte by byte until header *and payload* of a frame are good, whatever
-/// the [`Check`]: while nothing says where a frame should begin, a header alone is too little evidence to
-/// skip by.
+/// Behind a bad header the reader goes on byte by byte until header *and payload* of a frame are good,
+/// whatever the [`Check`]: while nothing says where a frame should begin, a header alone is too little
+/// evidence to skip by.
 #[derive(Debug, Clone)]
 pub struct Frames<'a> {
     bytes: &'a [u8],
@@ -218,7 +220,8 @@ pub struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// Reads the file whose whole content is `bytes`; the first frame stands at `start`, behind the file's header.
+    /// Reads the file whose whole content is `bytes`; the first frame stands at `start`, behind the file's
+    /// header.
     pub fn new(bytes: &'a [u8], seed: u64, start: u64, check: Check) -> Self {
         let at = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
         Self { bytes, seed, at, check }
@@ -260,7 +263,8 @@ impl<'a> Iterator for Frames<'a> {
                 }
                 (end, Damage::BadPayload)
             }
-            // The header is good, or there is no room for one: what follows belongs to the frame that was cut.
+            // The header is good, or there is no room for one: what follows belongs to the frame that was
+            // cut.
             Err(Damage::CutShort) => (self.bytes.len(), Damage::CutShort),
             Err(what) => (self.resynchronise(self.at + 1), what),
         };

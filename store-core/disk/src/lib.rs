@@ -3,10 +3,13 @@
 //! * [`Disk`] is everything the store does to a file system; [`RealDisk`] does it, [`SimDisk`] pretends to,
 //!   keeps what is written apart from what is synced, and can crash or fail at any call.
 //! * [`Clock`] is the only source of wall-clock time.
-//! * [`frame`] is the checksummed unit that log segments and block files are made of.
+//! * [`frame`] is the checksummed unit that log segments and block files are made of; its seeds come from the
+//!   [`Lineage`] of the store.
 //! * [`replace`] is the one way to replace a file atomically.
 //!
 //! This crate knows nothing of metrics. store-core does not depend on it.
+
+#![deny(unsafe_code)]
 
 pub mod clock;
 pub mod disk;
@@ -21,3 +24,8 @@ pub use disk::{Disk, DiskFile, DiskLock, Entry, EntryKind};
 pub use lineage::Lineage;
 pub use real::RealDisk;
 pub use sim::SimDisk;
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

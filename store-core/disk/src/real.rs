@@ -23,19 +23,20 @@ const MAPS_MAX: usize = 30_000;
 ///
 /// # Maps
 ///
-/// [`map`](Disk::map) hands out the page cache itself. A file may be renamed or unlinked under its map, but who
-/// *cuts* it from outside (`truncate`, `> file`; not `cp` of a new file over a removed one), or takes the medium
-/// away, makes the kernel kill this process with `SIGBUS` at the next access behind the new end; who overwrites
-/// it changes what is read, which checksums then tell. The store itself never cuts or overwrites a file. Files
-/// on network file systems, where another machine may do so, are read into memory instead of mapped, and so are
-/// files beyond the budget of maps.
+/// [`map`](Disk::map) hands out the page cache itself. A file may be renamed or unlinked under its map, but
+/// who *cuts* it from outside (`truncate`, `> file`; not `cp` of a new file over a removed one), or takes the
+/// medium away, makes the kernel kill this process with `SIGBUS` at the next access behind the new end; who
+/// overwrites it changes what is read, which checksums then tell. The store itself never cuts or overwrites a
+/// file. Files on network file systems, where another machine may do so, are read into memory instead of
+/// mapped, and so are files beyond the budget of maps.
 ///
 /// # Syncs
 ///
-/// [`sync_all`](Disk::sync_all) is there on Linux 5.8 and later, where `syncfs` reports what failed, and on file systems of
-/// this machine (not through an overlay). Errors are reported since the descriptor it is called with was opened; it is opened by the
-/// first [`lock`](Disk::lock), [`create`](Disk::create) or `sync_all` on a file system and kept. Where directories below
-/// `dir` are mounted from elsewhere, all file systems that files were created on are synced.
+/// [`sync_all`](Disk::sync_all) is there on Linux 5.8 and later, where `syncfs` reports what failed, and on
+/// file systems of this machine (not through an overlay). It reports what failed since its descriptor was
+/// opened: by the first [`lock`](Disk::lock), [`create`](Disk::create) or `sync_all` on a file system, once
+/// and for all. Where directories below `dir` are mounted from elsewhere, all file systems on which files
+/// were created are synced.
 #[derive(Debug, Clone)]
 pub struct RealDisk {
     shared: Arc<Shared>,
@@ -114,7 +115,7 @@ impl Default for RealDisk {
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        match fs::DirBuilder::new().mode(0o755).create(path) {
+        match retry(|| fs::DirBuilder::new().mode(0o755).create(path)) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(path)?.is_dir() => {
                 Ok(false)
@@ -157,7 +158,7 @@ impl Disk for RealDisk {
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
         let (file, len) = open_file(path)?;
-        // A map of no bytes is an error to the system.
+        // A map of no bytes is an error to the system, and would take a slot of the budget.
         if len == 0 {
             return Ok(Bytes::new());
         }
@@ -206,13 +207,13 @@ impl Disk for RealDisk {
             return Ok(false);
         }
         // All of them, also behind an error: each may hold what others wait for.
-        let results: Vec<io::Result<()>> = known.iter().map(|one| syncfs(&one.dir)).collect();
+        let results: Vec<io::Result<()>> = known.iter().map(|one| retry(|| syncfs(&one.dir))).collect();
         results.into_iter().collect::<io::Result<()>>()?;
         Ok(true)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        match rename_new(from, to) {
+        match retry(|| rename_new(from, to)) {
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::ENOTSUP)) => {
                 rename_where_free(from, to)
             }
@@ -222,15 +223,15 @@ impl Disk for RealDisk {
 
     #[expect(clippy::disallowed_methods, reason = "this is where the trait meets the system")]
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        retry(|| fs::rename(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        retry(|| fs::remove_file(path))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir(path)
+        retry(|| fs::remove_dir(path))
     }
 
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DiskLock>> {
@@ -309,6 +310,16 @@ fn map_file(file: &File, len: u64) -> io::Result<memmap2::Mmap> {
     Ok(map)
 }
 
+/// Calls again what a signal interrupted; reads, writes and file syncs of std do so themselves.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// Opens a regular file for reading, with its length. Never waits, as opening a pipe would.
 fn open_file(path: &Path) -> io::Result<(File, u64)> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
@@ -346,7 +357,7 @@ fn rename_where_free(from: &Path, to: &Path) -> io::Result<()> {
     match fs::symlink_metadata(to) {
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
         #[expect(clippy::disallowed_methods, reason = "this is where the trait meets the system")]
-        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => retry(|| fs::rename(from, to)),
         Err(e) => Err(e),
     }
 }
@@ -384,8 +395,8 @@ fn release_is_5_8(release: &str) -> bool {
     (numbers.next(), numbers.next()) >= (Some(5), Some(8))
 }
 
-/// Whether nobody but this machine writes to the file system. Network file systems and FUSE, which may stand for
-/// one, are not; neither is what cannot be asked.
+/// Whether nobody but this machine writes to the file system. Network file systems and FUSE, which may stand
+/// for one, are not; neither is what cannot be asked.
 fn is_mappable(file: &File) -> bool {
     magic(file).is_some_and(|magic| !NETWORK_MAGICS.contains(&magic))
 }

@@ -1,8 +1,8 @@
 //! The one way to replace a file atomically: temporary file, sync, rename, sync of the directory.
 //!
-//! The file is written under `<name>.tmp` in the same directory, or `<name>.<n>.tmp` where that name is taken:
-//! a file that somebody left is never overwritten here, and whether it may go is for its owner to say. After a
-//! crash the name holds the old content or the new one, whole, and at most a `.tmp` more lies about.
+//! The file is written under `<name>.tmp` in the same directory, or `<name>.<n>.tmp` where that name is
+//! taken: a file that somebody left is never overwritten here, and whether it may go is for its owner to say.
+//! After a crash the name holds the old content or the new one, whole, and at most a `.tmp` more lies about.
 
 use std::ffi::OsString;
 use std::io;

@@ -5,8 +5,8 @@
 //!
 //! * Every append, and every change of a name, is an operation that persists by itself or not, in any
 //!   combination, until a sync covers it. Moving a name between directories is two of them.
-//! * [`sync`](DiskFile::sync) makes a file's content durable, not its name; [`sync_dir`](Disk::sync_dir) a directory's names, not the contents
-//!   nor the directory's own name; [`sync_all`](Disk::sync_all) everything.
+//! * [`sync`](DiskFile::sync) makes a file's content durable, not its name; [`sync_dir`](Disk::sync_dir) a
+//!   directory's names, not the contents nor the directory's own name; [`sync_all`](Disk::sync_all) everything.
 //! * After a sync that failed with [`Effect::Lose`] the content counts as clean: it can be read until the power
 //!   fails, a later sync succeeds, and it is not on disk. Other descriptors of the file, and the next
 //!   `sync_all`, report the error once, as Linux does.
@@ -46,6 +46,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskFile, DiskLock, Entry};
 
 mod fault;
+mod file;
 mod inspect;
 mod loss;
 mod state;

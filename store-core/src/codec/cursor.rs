@@ -33,7 +33,6 @@ impl<'a> Cursor<'a> {
         Ok(self.take(1)?[0])
     }
 
-    #[expect(dead_code, reason = "the adaptive schemes come next")]
     pub(super) fn u32(&mut self) -> Result<u32, CodecError> {
         let bytes = self.take(4)?;
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -45,7 +44,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// The error of a field that began at `offset`.
-    #[expect(dead_code, reason = "the adaptive schemes come next")]
     pub(super) fn bad(offset: usize, field: &'static str) -> CodecError {
         CodecError::Field { offset, field }
     }

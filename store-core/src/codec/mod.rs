@@ -13,7 +13,7 @@
 //! let values: Vec<f32> = (0..256_u16).map(|i| f32::from(i % 7) / 100.0).collect();
 //! let mut payload = Vec::new();
 //! codec::encode(&values, &mut payload);
-//! assert!(payload.len() <= codec::payload_bytes_max(256));
+//! assert!(payload.len() < 150);
 //!
 //! let mut some = [0.0; 3];
 //! codec::decode(&payload, values.len(), 100..103, &mut some)?;
@@ -23,16 +23,29 @@
 
 use std::ops::Range;
 
+mod choose;
+mod constant;
 mod cursor;
+mod dictionary;
 mod error;
+mod fit;
+pub mod format;
+mod frame;
+mod image;
+mod pack;
 mod raw;
+mod runs;
+mod scheme;
+mod sparse;
+#[cfg(test)]
+mod tests;
 
 pub use error::CodecError;
 
 /// The codec that stores values as they are.
 pub const RAW: u8 = 0;
 
-/// The adaptive codec.
+/// The adaptive codec: see [`mod@format`].
 pub const ADAPTIVE: u8 = 1;
 
 /// Rows that a column has at most.
@@ -73,7 +86,7 @@ pub fn encode_with(codec: u8, values: &[f32], out: &mut Vec<u8>) {
     }
     match codec {
         RAW => raw::encode(values, out),
-        _ => adaptive::encode(values, out),
+        _ => choose::encode(values, out),
     }
 }
 
@@ -119,7 +132,7 @@ pub fn decode_with(
     let mut cursor = cursor::Cursor::new(payload);
     match codec {
         RAW => raw::decode(&mut cursor, rows, range.start, out),
-        _ => adaptive::decode(&mut cursor, rows, range.start, out),
+        _ => scheme::decode(&mut cursor, rows, range.start, out, scheme::Rank::Payload),
     }
 }
 
@@ -145,28 +158,4 @@ pub fn sum_into(
         *sum += f64::from(value);
     }
     Ok(())
-}
-
-mod adaptive {
-    //! Stand-in: every payload is the raw scheme of the adaptive codec.
-
-    use super::{CodecError, cursor::Cursor, raw};
-
-    pub(super) fn encode(values: &[f32], out: &mut Vec<u8>) {
-        out.push(0);
-        raw::encode(values, out);
-    }
-
-    pub(super) fn decode(
-        cursor: &mut Cursor<'_>,
-        count: usize,
-        skip: usize,
-        out: &mut [f32],
-    ) -> Result<(), CodecError> {
-        let offset = cursor.offset();
-        match cursor.u8()? {
-            0 => raw::decode(cursor, count, skip, out),
-            tag => Err(CodecError::Tag { offset, tag }),
-        }
-    }
 }

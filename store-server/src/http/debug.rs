@@ -17,7 +17,7 @@ pub(super) async fn debug(State(app): State<Arc<App>>, request: Request) -> Resu
     app.authorize(Access::Administer, &parts)?;
     let selector = params::get(&parts.uri, "selector")?.map(Cow::into_owned);
     app.call(
-        |app| &app.queries,
+        |app| &app.looks,
         move |app| {
             let text = app.store.debug_json(selector.as_deref()).map_err(|error| match error {
                 DebugError::Loading => ApiError::busy(error.to_string()),

@@ -20,7 +20,7 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Resul
     let body = body::read(&app, body).await?;
     let freed = app
         .call(
-            |app| &app.queries,
+            |app| &app.looks,
             move |app| {
                 // What stands behind the list is not looked at, as in every body.
                 let selectors =

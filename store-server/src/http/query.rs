@@ -5,8 +5,6 @@
 
 mod print;
 mod request;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -36,7 +36,7 @@ async fn show(
 ) -> Result<Response, ApiError> {
     let (parts, _) = request.into_parts();
     app.authorize(Access::Administer, &parts)?;
-    let value = app.call(|app| &app.queries, look).await?.map_err(|_| ApiError::internal())?;
+    let value = app.call(|app| &app.looks, look).await?.map_err(|_| ApiError::internal())?;
     let mut text = serde_json::to_vec_pretty(&value).map_err(|_| ApiError::internal())?;
     text.push(b'\n');
     Ok(answer::json(text))

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod engine;
 mod faults;
 mod golden_v1;
 mod group_commit;

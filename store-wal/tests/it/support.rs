@@ -109,6 +109,8 @@ impl Disk for Probe {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.enter(Op::Create, path);
         let file = self.disk.create(path)?;
+        // Another file of the same name.
+        self.inner.lock().unwrap().poisoned.remove(path);
         Ok(Box::new(ProbeFile { probe: self.clone(), path: path.to_owned(), file }))
     }
     fn sync_file(&self, path: &Path) -> io::Result<()> {

@@ -74,8 +74,8 @@ fn beyond_the_budget_files_are_read_instead_of_mapped() {
 fn an_empty_file_is_not_mapped() {
     let (dir, disk) = scratch();
     let path = file(&disk, &dir, "a", b"");
-    assert_eq!(disk.map(&path).unwrap(), Bytes::new());
-    assert_eq!(disk.maps(), 0);
+    let map = disk.map(&path).unwrap();
+    assert_eq!((map.len(), disk.maps()), (0, 0));
 }
 
 #[test]
@@ -202,4 +202,25 @@ fn releases_of_kernels_are_told_apart() {
     ] {
         assert_eq!(release_is_5_8(release), reports, "{release}");
     }
+}
+
+#[test]
+fn an_interrupted_call_is_made_again() {
+    let mut calls = 0;
+    let result = retry(|| {
+        calls += 1;
+        if calls < 3 {
+            Err(io::ErrorKind::Interrupted.into())
+        } else {
+            Err::<(), _>(io::ErrorKind::NotFound.into())
+        }
+    });
+    assert_eq!((calls, result.unwrap_err().kind()), (3, io::ErrorKind::NotFound));
+}
+
+#[test]
+fn a_full_file_is_an_error_and_not_a_short_write() {
+    // The device that is always full.
+    let mut full = RealFile(OpenOptions::new().write(true).open("/dev/full").unwrap());
+    assert_eq!(full.append(b"content").unwrap_err().kind(), io::ErrorKind::StorageFull);
 }

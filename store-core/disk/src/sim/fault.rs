@@ -86,8 +86,8 @@ pub enum Effect {
     Error(i32),
     /// An append writes part of its bytes and fails. Other calls as [`Error`](Effect::Error).
     Short(Torn, i32),
-    /// A sync of content fails and leaves the pages clean, though they are not on disk. Other calls, syncs of a
-    /// directory too, as [`Error`](Effect::Error).
+    /// A sync of content fails and leaves the pages clean, though they are not on disk. Other calls, syncs of
+    /// a directory too, as [`Error`](Effect::Error).
     Lose(i32),
     /// It does its work and fails all the same.
     Done(i32),

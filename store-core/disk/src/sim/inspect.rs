@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::SimDisk;
-use super::state::{DirNode, FileNode, Ino, Node, ROOT, State, errno};
+use super::file::FileNode;
+use super::state::{DirNode, Ino, Node, ROOT, State, errno};
 
 impl SimDisk {
     /// Every file with its content as a process reads it now.
@@ -93,7 +94,8 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Flips bit `bit` of a file, counted from the lowest bit of its first byte; behind its end nothing happens.
+    /// Flips bit `bit` of a file, counted from the lowest bit of its first byte; behind its end nothing
+    /// happens.
     ///
     /// # Errors
     /// If there is no such file.
@@ -165,8 +167,8 @@ impl State {
         self.settle_name(dir, name, Some(ino));
     }
 
-    /// Makes what a name is now durable. Earlier changes of it that are not synced are forgotten, or a later sync
-    /// would bring them about.
+    /// Makes what a name is now durable. Earlier changes of it that are not synced are forgotten, or a later
+    /// sync would bring them about.
     fn settle_name(&mut self, dir: Ino, name: &OsStr, ino: Option<Ino>) {
         for op in self.ops.iter_mut().filter(|op| op.dir == dir) {
             op.changes.retain(|(changed, _)| changed != name);

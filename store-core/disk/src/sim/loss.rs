@@ -12,7 +12,8 @@ use rand::{Rng, RngCore, SeedableRng};
 
 use super::SimDisk;
 use super::fault::Op;
-use super::state::{Chunk, DirNode, FileNode, Ino, Names, Node, Page, ROOT, State};
+use super::file::{Chunk, FileNode, Page};
+use super::state::{DirNode, Ino, Names, Node, ROOT, State};
 
 /// An operation that may or may not have persisted when the power fails.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,8 +48,8 @@ pub enum Keep {
     /// These only.
     Only(BTreeSet<usize>),
     /// A random subset, drawn from this seed; besides, what was lost within a file reads as zeros, as
-    /// garbage, as bytes of another file or in some sectors as it should, and files may keep their length though the
-    /// bytes at their end are lost.
+    /// garbage, as bytes of another file or in some sectors as it should, and files may keep their length
+    /// though the bytes at their end are lost.
     Random(u64),
 }
 
@@ -82,8 +83,8 @@ impl SimDisk {
         }
     }
 
-    /// The operations that no sync has covered: changes of names in the order of the calls, then appends file by
-    /// file.
+    /// The operations that no sync has covered: changes of names in the order of the calls, then appends file
+    /// by file.
     pub fn unsynced(&self) -> Vec<Unsynced> {
         let state = self.state();
         let paths = state.paths();
@@ -179,6 +180,7 @@ impl State {
                 }
             }
         }
+        self.has_unreported_error().hash(&mut hasher);
         hasher.finish()
     }
 
@@ -278,12 +280,7 @@ impl<'a> Loss<'a> {
 
     fn file(&mut self, ino: Ino, file: &FileNode, shared: &Arc<Node>) -> Arc<Node> {
         if file.chunks.iter().all(|chunk| chunk.state == Page::Durable) {
-            // Shared, but for its errors, which nobody sees any more: every sync of it has succeeded since.
-            return if file.has_errors() {
-                Arc::new(Node::File(file.without_errors()))
-            } else {
-                Arc::clone(shared)
-            };
+            return Arc::clone(shared);
         }
         let mut content = Vec::new();
         // End of the last byte that persisted, and of the file as its length says.
@@ -360,8 +357,8 @@ fn stale_bytes(state: &State, ino: Ino, rng: &mut StdRng) -> Option<Vec<u8>> {
     others.get(chosen).map(|file| file.content())
 }
 
-/// The inodes that names lead to. A directory has one name: where a move persisted in part left two, the later one
-/// found goes.
+/// The inodes that names lead to. A directory has one name: where a move persisted in part left two, the
+/// later one found goes.
 fn reach(dirs: &mut BTreeMap<Ino, Names>) -> BTreeSet<Ino> {
     let mut reached = BTreeSet::from([ROOT]);
     let mut ahead = vec![ROOT];

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fault::{Op, Script, Verdict};
+use super::file::{Chunk, FileNode, Page};
 use crate::disk::{Entry, EntryKind};
 
 /// Number of an inode; never used twice on one disk.
@@ -49,30 +50,6 @@ pub(super) enum Node {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct FileNode {
-    pub(super) chunks: Vec<Chunk>,
-    /// Write-back errors so far.
-    errors: u32,
-    /// Whether somebody was told of the last one; descriptors opened before still are, later ones are not.
-    reported: bool,
-}
-
-/// What one append wrote.
-#[derive(Clone)]
-pub(super) struct Chunk {
-    pub(super) bytes: Bytes,
-    pub(super) state: Page,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Page {
-    Durable,
-    Dirty,
-    /// Clean, and not on disk: a sync has failed.
-    Lost,
-}
-
-#[derive(Clone, Default)]
 pub(super) struct DirNode {
     pub(super) live: Names,
     pub(super) durable: Names,
@@ -99,52 +76,6 @@ impl NameOp {
     }
 }
 
-impl FileNode {
-    /// A file whose content is durable.
-    pub(super) fn durable(bytes: Bytes) -> Self {
-        Self { chunks: vec![Chunk { bytes, state: Page::Durable }], ..Self::default() }
-    }
-
-    pub(super) fn content(&self) -> Vec<u8> {
-        let mut content = Vec::with_capacity(self.chunks.iter().map(|chunk| chunk.bytes.len()).sum());
-        for chunk in &self.chunks {
-            content.extend_from_slice(&chunk.bytes);
-        }
-        content
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum()
-    }
-
-    pub(super) fn has_errors(&self) -> bool {
-        self.errors > 0
-    }
-
-    pub(super) fn has_unreported_error(&self) -> bool {
-        self.errors_on_open() != self.errors
-    }
-
-    pub(super) fn without_errors(&self) -> Self {
-        Self { chunks: self.chunks.clone(), ..Self::default() }
-    }
-
-    /// Errors that a descriptor opened now takes as reported.
-    pub(super) fn errors_on_open(&self) -> u32 {
-        if self.reported { self.errors } else { self.errors.saturating_sub(1) }
-    }
-
-    /// Moves dirty pages on to `state`; whether there were any.
-    fn settle(&mut self, state: Page) -> bool {
-        let mut dirty = false;
-        for chunk in self.chunks.iter_mut().filter(|chunk| chunk.state == Page::Dirty) {
-            chunk.state = state;
-            dirty = true;
-        }
-        dirty
-    }
-}
-
 impl Default for State {
     fn default() -> Self {
         Self::of(BTreeMap::from([(ROOT, Arc::new(Node::Dir(DirNode::default())))]), 1)
@@ -166,11 +97,15 @@ impl State {
         }
     }
 
-    /// What the next process finds when this one is gone and the kernel goes on.
+    pub(super) fn has_unreported_error(&self) -> bool {
+        self.errors != self.errors_seen
+    }
+
+    /// What the next process finds when this one is gone and the kernel goes on. An error that nobody was told of
+    /// is kept for it.
     pub(super) fn without_process(mut self) -> Self {
         self.locks.clear();
         self.script = Script::default();
-        self.errors_seen = self.errors;
         self
     }
 
@@ -432,7 +367,7 @@ impl State {
         self.persist_names(|_| true);
         verdict.into_result()?;
         // All is written; that something was lost before is reported once all the same.
-        if self.errors != self.errors_seen {
+        if self.has_unreported_error() {
             self.errors_seen = self.errors;
             return Err(errno(libc::EIO));
         }
@@ -466,14 +401,18 @@ impl State {
 
     /// Drops inodes that no name leads to, now or after any power loss.
     fn forget_unreachable(&mut self) {
+        let mut unsynced: BTreeMap<Ino, Vec<Ino>> = BTreeMap::new();
+        for op in &self.ops {
+            unsynced.entry(op.dir).or_default().extend(op.changes.iter().filter_map(|(_, ino)| *ino));
+        }
         let mut reached = BTreeSet::new();
         let mut ahead = vec![ROOT];
-        ahead.extend(self.ops.iter().flat_map(|op| op.changes.iter().filter_map(|(_, ino)| *ino)));
         while let Some(ino) = ahead.pop() {
             if reached.insert(ino)
                 && let Some(Node::Dir(dir)) = self.node(ino)
             {
                 ahead.extend(dir.live.values().chain(dir.durable.values()));
+                ahead.extend(unsynced.remove(&ino).unwrap_or_default());
             }
         }
         self.nodes.retain(|ino, _| reached.contains(ino));

@@ -1,0 +1,370 @@
+//! Block files, version 2: [`BlockFile`] writes one from front to back, [`index`] finds what is in one.
+//!
+//! The layout stands in [`mod@crate::format`]. A file that was cut, torn or flipped anywhere gives up every block that
+//! is still whole: its header stands twice, and with both copies lost the frames tell themselves under which
+//! seed they were written.
+
+use std::fmt;
+
+use bytes::Bytes;
+use store_core::Timestamp;
+use store_core::block::{BLOCK_HEADER_BYTES, Block, BlockError, BlockHeader, Checksum};
+use store_core::shape::{Shape, ShapeHash};
+use store_core::wire::Cursor;
+use store_disk::Lineage;
+use store_disk::frame::{self, Check, Frame, Frames, Item};
+
+use crate::format::bin1;
+
+mod identity;
+mod write;
+
+pub(crate) use write::{Encoder, names};
+pub use write::{BlockFile, BlockFileError, FloorsFrame};
+
+/// First bytes of each half of the header: `CCBF`.
+pub const MAGIC: [u8; 4] = *b"CCBF";
+
+/// The version that this crate writes, and the only one it reads.
+pub const VERSION: u16 = 2;
+
+/// Length of one half of the header; the second half is a copy of the first.
+pub const HALF_BYTES: usize = 32;
+
+/// Length of the header. The first frame follows it.
+pub const HEADER_BYTES: usize = 64;
+
+/// Flag in the header: the file was made by a [`roll`](crate::roll::roll), and may supersede others.
+pub const FLAG_ROLLED: u16 = 1;
+
+/// Kind of a frame that holds an encoded shape.
+pub const KIND_SHAPE: u8 = 1;
+
+/// Kind of a frame that holds a block.
+pub const KIND_BLOCK: u8 = 2;
+
+/// Kind of a frame that holds floors.
+pub const KIND_FLOORS: u8 = 3;
+
+/// The upper half of the seed of every frame: `CCBF` read little endian. The lower half is the file's identity.
+pub const SEED_HIGH: u32 = u32::from_le_bytes(MAGIC);
+
+/// Bytes of a floors frame before its floors: shape hash and count.
+pub const FLOORS_HEAD_BYTES: usize = 20;
+
+/// Bytes of one floor: column and time.
+pub const FLOOR_BYTES: usize = 12;
+
+const _: () = assert!(HEADER_BYTES == 2 * HALF_BYTES);
+
+/// The seed of all frames of the file with this identity.
+fn seed(identity: u32) -> u64 {
+    u64::from(SEED_HIGH) << 32 | u64::from(identity)
+}
+
+/// What the header of a block file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    version: u16,
+    flags: u16,
+    lineage: Lineage,
+    identity: u32,
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut half = Vec::with_capacity(HALF_BYTES);
+        half.extend_from_slice(&MAGIC);
+        half.extend_from_slice(&self.version.to_le_bytes());
+        half.extend_from_slice(&self.flags.to_le_bytes());
+        half.extend_from_slice(&self.lineage.0);
+        half.extend_from_slice(&self.identity.to_le_bytes());
+        half.extend_from_slice(&crc32fast::hash(&half).to_le_bytes());
+        let mut header = [0; HEADER_BYTES];
+        let (first, second) = header.split_at_mut(HALF_BYTES);
+        first.copy_from_slice(&half);
+        second.copy_from_slice(&half);
+        header
+    }
+
+    /// What either half of the header says; `None` for one that is not whole.
+    fn halves(bytes: &[u8]) -> [Option<Self>; 2] {
+        let mut halves = bytes.chunks_exact(HALF_BYTES).map(Self::decode_half);
+        [halves.next().flatten(), halves.next().flatten()]
+    }
+
+    fn decode_half(half: &[u8]) -> Option<Self> {
+        let (covered, crc) = half.split_last_chunk::<4>()?;
+        let mut cursor = Cursor::new(covered);
+        let header = cursor.array().filter(|magic: &[u8; 4]| *magic == MAGIC).and_then(|_| {
+            Some(Self {
+                version: cursor.u16()?,
+                flags: cursor.u16()?,
+                lineage: Lineage(cursor.array()?),
+                identity: cursor.u32()?,
+            })
+        })?;
+        (u32::from_le_bytes(*crc) == crc32fast::hash(covered)).then_some(header)
+    }
+
+    /// Whether a later release wrote the file: what follows is not ours to read.
+    fn is_newer(&self) -> bool {
+        self.version != VERSION || self.flags & !FLAG_ROLLED != 0
+    }
+}
+
+/// Whether a `.bin` file that begins with `front`, of which [`HEADER_BYTES`] are enough, says that it is a block
+/// file rather than one of version 1.
+///
+/// A block file whose header is lost does not say so, and yet [`index`] may find frames in it.
+pub fn is_block_file(front: &[u8]) -> bool {
+    // Version 1 first: a name in it, which anybody may choose, can look like the second half of our header.
+    !front.starts_with(&bin1::MAGIC.to_le_bytes())
+        && (front.starts_with(&MAGIC) || Header::halves(front).iter().any(Option::is_some))
+}
+
+/// What is in a block file, in the order of the file.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// Whose history the file belongs to; `None` if its header is lost.
+    pub lineage: Option<Lineage>,
+    /// Whether the file says that it was made by a roll.
+    pub rolled: bool,
+    /// Whether one half of the header at least is whole.
+    pub header_good: bool,
+    /// Shapes, as [`Shape::encode`] wrote them; their bytes are what was written.
+    pub shapes: Vec<(ShapeHash, Bytes)>,
+    /// Blocks; of their bytes only the headers were looked at.
+    pub blocks: Vec<Found>,
+    /// Floors; their bytes are what was written.
+    pub floors: Vec<FoundFloors>,
+    /// Everything else.
+    pub damage: Vec<DamagedRange>,
+}
+
+/// A block of a file.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The block's header, whose checksum is good.
+    pub header: BlockHeader,
+    /// The encoded block, header included; a slice of the file.
+    pub bytes: Bytes,
+    /// What `bytes` add up to if they are what was written.
+    pub checksum: Checksum,
+    /// Offset of the block's frame in the file.
+    pub offset: u64,
+}
+
+/// Floors of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFloors {
+    /// The shape under which the columns were numbered.
+    pub shape: ShapeHash,
+    /// Columns of the host, and the time below which their samples are hidden.
+    pub floors: Vec<(u32, Timestamp)>,
+    /// Offset of the frame in the file.
+    pub offset: u64,
+}
+
+/// A stretch of a file of which nothing was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// What is wrong with it.
+    pub what: BlockFileDamage,
+}
+
+/// What is wrong with a stretch of a block file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlockFileDamage {
+    /// One half of the header, the other is whole: nothing is lost.
+    HeaderHalf,
+    /// Both halves of the header: lineage and flags are lost, frames need not be.
+    Header,
+    /// The file was written by a release that writes this version or flag; nothing of it was read.
+    Newer {
+        /// Version in the header.
+        version: u16,
+        /// Flags in the header.
+        flags: u16,
+    },
+    /// The frame is damaged, or none is there.
+    Frame(frame::Damage),
+    /// The header of the block is damaged, or was written by a newer release.
+    Block(BlockError),
+    /// The checksum is good and the fields of the frame contradict each other.
+    Fields,
+    /// The values of a column of the block cannot be decoded, though its bytes are those that were written.
+    Column {
+        /// Number of the column in its buffer.
+        column: u32,
+    },
+    /// A kind of frame that this release does not know.
+    UnknownKind(u8),
+}
+
+impl fmt::Display for BlockFileDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HeaderHalf => f.write_str("one half of the file header is damaged"),
+            Self::Header => f.write_str("the file header is damaged"),
+            Self::Newer { version, flags } => {
+                write!(f, "written by a newer release: version {version}, flags {flags:#x}")
+            }
+            Self::Frame(damage) => damage.fmt(f),
+            Self::Block(error) => error.fmt(f),
+            Self::Fields => f.write_str("fields of the frame contradict each other"),
+            Self::Column { column } => write!(f, "the values of column {column} of the block cannot be decoded"),
+            Self::UnknownKind(kind) => write!(f, "unknown kind of frame: {kind}"),
+        }
+    }
+}
+
+impl Found {
+    /// The block, whose body is read when it is [checked](Block::check), before its first use.
+    ///
+    /// # Errors
+    /// If `shape` is not the one under which the block was written.
+    pub fn block(&self, shape: std::sync::Arc<Shape>) -> Result<Block, BlockError> {
+        Block::from_bytes(self.bytes.clone(), shape, Some(self.checksum))
+    }
+
+    /// Whether the bytes are what was written; reads all of them.
+    pub fn check(&self) -> bool {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.checksum.prefix);
+        hasher.update(&self.bytes);
+        hasher.finalize() == self.checksum.crc
+    }
+}
+
+impl Index {
+    /// Offset of the first block whose bytes are not what was written; reads all of them.
+    pub fn first_bad_block(&self) -> Option<u64> {
+        self.blocks.iter().find(|found| !found.check()).map(|found| found.offset)
+    }
+
+    /// What a write that did not end left at the end of the file: a frame that was cut, or bytes that are none.
+    pub fn torn_tail(&self) -> Option<DamagedRange> {
+        use frame::Damage::{BadHeader, CutShort};
+        self.damage.last().copied().filter(|range| {
+            range.offset + range.bytes == self.file_bytes
+                && matches!(range.what, BlockFileDamage::Frame(BadHeader | CutShort))
+        })
+    }
+
+    /// The bytes of a shape, if the file has it.
+    pub fn shape(&self, hash: ShapeHash) -> Option<&Bytes> {
+        self.shapes.iter().find(|(found, _)| *found == hash).map(|(_, bytes)| bytes)
+    }
+
+    fn note(&mut self, range: std::ops::Range<u64>, what: BlockFileDamage) {
+        if !range.is_empty() {
+            self.damage.push(DamagedRange { offset: range.start, bytes: range.end - range.start, what });
+        }
+    }
+
+    fn take(&mut self, file: &Bytes, frame: &Frame<'_>) {
+        let taken = match frame.kind {
+            KIND_BLOCK => found_block(file, frame).map(|found| self.blocks.push(found)),
+            KIND_SHAPE | KIND_FLOORS if !frame.verify() => {
+                Err(BlockFileDamage::Frame(frame::Damage::BadPayload))
+            }
+            KIND_SHAPE => {
+                self.shapes.push((Shape::hash_of(frame.payload), payload(file, frame)));
+                Ok(())
+            }
+            KIND_FLOORS => found_floors(frame).map(|found| self.floors.push(found)),
+            kind => Err(BlockFileDamage::UnknownKind(kind)),
+        };
+        if let Err(what) = taken {
+            self.note(frame.offset..frame.end(), what);
+        }
+    }
+}
+
+/// Finds what is in a block file: frames, and the headers of blocks. Payloads of blocks are not read, unless
+/// frames have to be looked for behind damage.
+///
+/// Any bytes are fine. What it finds, with what it calls damaged and the header, covers the whole file.
+pub fn index(bytes: &Bytes) -> Index {
+    let mut index = Index { file_bytes: bytes.len() as u64, ..Index::default() };
+    let header_end = index.file_bytes.min(HEADER_BYTES as u64);
+    let halves = Header::halves(bytes);
+    let identity = match halves[0].or(halves[1]) {
+        Some(header) if header.is_newer() => {
+            let Header { version, flags, .. } = header;
+            index.note(0..index.file_bytes, BlockFileDamage::Newer { version, flags });
+            return index;
+        }
+        Some(header) => {
+            index.header_good = true;
+            index.lineage = Some(header.lineage);
+            index.rolled = header.flags & FLAG_ROLLED != 0;
+            for (half, start) in halves.iter().zip([0, HALF_BYTES as u64]) {
+                if half.is_none() {
+                    let end = (start + HALF_BYTES as u64).min(header_end);
+                    index.note(start..end, BlockFileDamage::HeaderHalf);
+                }
+            }
+            Some(header.identity)
+        }
+        None => {
+            index.note(0..header_end, BlockFileDamage::Header);
+            identity::of_frames(bytes)
+        }
+    };
+    let Some(identity) = identity else {
+        index.note(header_end..index.file_bytes, BlockFileDamage::Frame(frame::Damage::BadHeader));
+        return index;
+    };
+    for item in Frames::new(bytes, seed(identity), header_end, Check::HeaderOnly) {
+        match item {
+            Item::Frame(frame) => index.take(bytes, &frame),
+            Item::Damage { offset, bytes, what } => {
+                index.note(offset..offset + bytes, BlockFileDamage::Frame(what));
+            }
+        }
+    }
+    index
+}
+
+/// The payload of a frame as a slice of its file, which stays mapped as long as the slice lives.
+fn payload(file: &Bytes, frame: &Frame<'_>) -> Bytes {
+    file.slice_ref(frame.payload)
+}
+
+fn found_block(file: &Bytes, frame: &Frame<'_>) -> Result<Found, BlockFileDamage> {
+    let header = BlockHeader::decode(frame.payload).map_err(BlockFileDamage::Block)?;
+    if frame.payload.len() - BLOCK_HEADER_BYTES != header.body_bytes as usize {
+        return Err(BlockFileDamage::Fields);
+    }
+    let checksum = checksum(file, frame).ok_or(BlockFileDamage::Frame(frame::Damage::CutShort))?;
+    Ok(Found { header, bytes: payload(file, frame), checksum, offset: frame.offset })
+}
+
+/// A frame's payload checksum covers the checksum of its header, then the payload: just what a block checks.
+fn checksum(file: &[u8], frame: &Frame<'_>) -> Option<Checksum> {
+    let payload = frame.payload_range();
+    let (start, end) = (usize::try_from(payload.start).ok()?, usize::try_from(payload.end).ok()?);
+    let prefix = *file.get(..start)?.last_chunk::<4>()?;
+    let crc = u32::from_le_bytes(*file.get(end..)?.first_chunk::<4>()?);
+    Some(Checksum { prefix, crc })
+}
+
+fn found_floors(frame: &Frame<'_>) -> Result<FoundFloors, BlockFileDamage> {
+    let mut cursor = Cursor::new(frame.payload);
+    let fields = (|| Some((ShapeHash(cursor.array()?), cursor.u32()?)))();
+    let (shape, count) = fields.ok_or(BlockFileDamage::Fields)?;
+    if cursor.rest().len() as u64 != u64::from(count) * FLOOR_BYTES as u64 {
+        return Err(BlockFileDamage::Fields);
+    }
+    let floors = std::iter::from_fn(|| Some((cursor.u32()?, cursor.i64()?))).collect();
+    Ok(FoundFloors { shape, floors, offset: frame.offset })
+}

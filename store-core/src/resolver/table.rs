@@ -1,0 +1,207 @@
+//! Entries in the order in which they came, each with a guess at its successor, and a table that finds them by hash.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hashbrown::HashTable;
+
+/// The most entries of a table: what a link can name.
+pub(super) const ENTRIES_MAX: usize = (1 << 30) - 1;
+
+/// What an insertion may cost on the average, in entries looked at for one to displace.
+const STEPS_EACH: usize = 32;
+
+/// What one insertion may cost at most: the saved steps of many.
+const STEPS_MAX: usize = 1 << 16;
+
+/// An entry of one of two tables. Only a guess: the entry it names may meanwhile be another.
+///
+/// Bits 0..30 are the place in the table, bit 30 says which table, bit 31 serves [`Entry::link`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link(u32);
+
+const NEGATIVE: u32 = 1 << 30;
+const USED: u32 = 1 << 31;
+
+impl Link {
+    /// Names no entry: one more than there can be.
+    pub(super) const NONE: Link = Link(ENTRIES_MAX as u32);
+
+    /// The same place in the table of negative answers.
+    pub(super) fn negative(self) -> Self {
+        Self(self.0 | NEGATIVE)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_negative(self) -> bool {
+        self.0 & NEGATIVE != 0
+    }
+
+    #[inline(always)]
+    fn place(self) -> usize {
+        (self.0 & !(NEGATIVE | USED)) as usize
+    }
+}
+
+/// What an entry holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Value {
+    pub(super) host: u32,
+    pub(super) column: u32,
+}
+
+/// Four-byte fields throughout: with a `u64` it would be 24 bytes.
+struct Entry {
+    /// Low and high half; 0 marks an entry that is free, and is the hash of nothing.
+    hash: [u32; 2],
+    value: Value,
+    /// A [`Link`] to the successor, and in its bit 31 whether this entry was used since it was last considered for displacement.
+    link: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 20);
+
+impl Entry {
+    fn new(hash: u64, value: Value, link: Link) -> Self {
+        Self { hash: [hash as u32, (hash >> 32) as u32], value, link: AtomicU32::new(link.0) }
+    }
+
+    #[inline(always)]
+    fn hash(&self) -> u64 {
+        u64::from(self.hash[1]) << 32 | u64::from(self.hash[0])
+    }
+}
+
+/// Entries by hash, at most so many.
+pub(super) struct Table {
+    entries: Vec<Entry>,
+    /// Places in `entries`.
+    index: HashTable<u32>,
+    /// Places of entries that were removed.
+    free: Vec<u32>,
+    entries_max: usize,
+    /// Where the search for an entry to displace goes on.
+    hand: usize,
+    /// How far it may go.
+    steps: usize,
+}
+
+impl Table {
+    pub(super) fn new(entries_max: usize) -> Self {
+        let entries_max = entries_max.min(ENTRIES_MAX);
+        Self {
+            entries: Vec::new(),
+            index: HashTable::new(),
+            free: Vec::new(),
+            entries_max,
+            hand: 0,
+            steps: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+            + self.index.allocation_size()
+            + self.free.capacity() * size_of::<u32>()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.entries_max);
+    }
+
+    /// The value of the entry at `link` and the link to its successor, if it has this hash.
+    #[inline(always)]
+    pub(super) fn follow(&self, link: Link, hash: u64) -> Option<(Value, Link)> {
+        let entry = self.entries.get(link.place()).filter(|entry| entry.hash() == hash)?;
+        let next = entry.link.load(Ordering::Relaxed);
+        if next & USED == 0 {
+            // Two readers may race here, and one of their links be lost; a lost guess costs a search.
+            entry.link.store(next | USED, Ordering::Relaxed);
+        }
+        Some((entry.value, Link(next & !USED)))
+    }
+
+    /// Remembers that `next` followed the entry at `link`.
+    pub(super) fn learn(&self, link: Link, next: Link) {
+        if let Some(entry) = self.entries.get(link.place()) {
+            entry.link.store(next.0 | USED, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn find(&self, hash: u64) -> Option<Link> {
+        self.index.find(hash, |place| self.hash_at(*place) == hash).map(|place| Link(*place))
+    }
+
+    fn hash_at(&self, place: u32) -> u64 {
+        self.entries[place as usize].hash()
+    }
+
+    /// Puts a value in, in place of the one that this hash had, or of another that is not used.
+    pub(super) fn insert(&mut self, hash: u64, value: Value) {
+        if let Some(link) = self.find(hash) {
+            self.entries[link.place()].value = value;
+            return;
+        }
+        self.steps = (self.steps + STEPS_EACH).min(STEPS_MAX);
+        let place = if let Some(place) = self.free.pop() {
+            place
+        } else if self.entries.len() < self.entries_max {
+            self.entries.len() as u32
+        } else {
+            self.displace()
+        };
+        // What is inserted next is likely to be what follows.
+        let entry = Entry::new(hash, value, Link(place + 1));
+        match self.entries.get_mut(place as usize) {
+            Some(old) => *old = entry,
+            None => {
+                if self.entries.len() == self.entries.capacity() {
+                    // By a quarter: doubling would leave half of a large table empty.
+                    self.entries.reserve_exact((self.entries.len() / 4).max(64));
+                }
+                self.entries.push(entry);
+            }
+        }
+        let entries = &self.entries;
+        self.index.insert_unique(hash, place, |place| entries[*place as usize].hash());
+    }
+
+    pub(super) fn remove(&mut self, hash: u64) {
+        if let Some(place) = self.unindex(hash) {
+            self.entries[place as usize] = Entry::new(0, Value { host: 0, column: 0 }, Link::NONE);
+            self.free.push(place);
+        }
+    }
+
+    /// A place whose entry is out of the index: the first that was not used since the hand last passed it, or, if that
+    /// takes too long, one that was.
+    fn displace(&mut self) -> u32 {
+        while self.steps > 0 {
+            self.steps -= 1;
+            let link = self.entries[self.hand].link.get_mut();
+            if *link & USED == 0 {
+                break;
+            }
+            *link &= !USED;
+            self.hand = self.after(self.hand);
+        }
+        let place = self.hand;
+        self.hand = self.after(place);
+        self.unindex(self.entries[place].hash());
+        place as u32
+    }
+
+    fn after(&self, place: usize) -> usize {
+        if place + 1 < self.entries.len() { place + 1 } else { 0 }
+    }
+
+    /// Takes the entry with this hash out of the index, if there is one, and says where it lies.
+    fn unindex(&mut self, hash: u64) -> Option<u32> {
+        let entries = &self.entries;
+        let found = self.index.find_entry(hash, |place| entries[*place as usize].hash() == hash).ok()?;
+        Some(found.remove().0)
+    }
+}

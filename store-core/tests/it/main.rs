@@ -1,0 +1,4 @@
+//! What store-core promises, claim by claim.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not covered by allow-unwrap-in-tests")]
+
+mod lines;

@@ -1,0 +1,237 @@
+//! Reading: queries, health, the dump for people, and freeing by request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store_core::debug::{self, Selected};
+use store_core::health::{self, State};
+use store_core::host::Host;
+use store_core::journal::Journal;
+use store_core::level::Element;
+use store_core::query::{Plan, QueryError, Range};
+
+use super::Engine;
+use super::answer::{
+    DebugError, HealthAnswer, HealthState, PathElement, ReadError, ReadRequest, Series, Unready,
+};
+use super::waiting::{PATIENCE, Phase};
+
+impl Engine {
+    /// Reads one series or aggregate; `None`: no such host, or no such series with a sample.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError> {
+        if request.from > request.to {
+            return Err(ReadError::InvalidRange);
+        }
+        let (id, metric) = self
+            .store
+            .catalog()
+            .served(request.metric)
+            .ok_or_else(|| ReadError::UnknownMetric(request.metric.to_owned()))?;
+        let Some(host) = self.known_host(request.cluster, request.host).map_err(|Unready| ReadError::Loading)?
+        else {
+            return Ok(None);
+        };
+        let selector: Vec<Element> = request.path.iter().map(element).collect();
+        let plan = {
+            let state = host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?;
+            Plan::gather(&state, &selector, id, &metric)
+        };
+        let Some(plan) = plan else { return Ok(None) };
+        let range = Range {
+            from: request.from,
+            to: request.to,
+            resolution_s: request.resolution_s,
+            points_max: request.points_max as u64,
+        };
+        plan.read(&range).map(Some).map_err(|e| match e {
+            QueryError::InvalidRange => ReadError::InvalidRange,
+            QueryError::InvalidAggregation => ReadError::InvalidAggregation,
+            QueryError::TooManyPoints { points, .. } => {
+                ReadError::TooManyPoints { points, points_max: request.points_max }
+            }
+            other => ReadError::Resample(other.to_string()),
+        })
+    }
+
+    /// Nobody loads in the background before that was started, or after the stop: then nobody waits either.
+    fn patience(&self) -> Duration {
+        if self.background.is_running() { PATIENCE } else { Duration::ZERO }
+    }
+
+    /// A host by name, put ahead in the queue if it is still to be loaded. Until the log is read nobody can say
+    /// that there is no such host.
+    fn known_host(&self, cluster: &str, name: &str) -> Result<Option<Arc<Host>>, Unready> {
+        let mut host = self.store.host(cluster, name);
+        if host.is_none() && self.waiting.phase() == Phase::Indexing {
+            if !self.waiting.wait_for(Phase::Loading, self.patience()) {
+                return Err(Unready);
+            }
+            host = self.store.host(cluster, name);
+        }
+        if let Some(host) = &host {
+            self.hurry(host);
+        }
+        Ok(host)
+    }
+
+    /// Hosts of a cluster, sorted.
+    ///
+    /// # Errors
+    /// [`ReadError::Loading`].
+    pub fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
+        if !self.waiting.wait_for(Phase::Loading, self.patience()) {
+            return Err(ReadError::Loading);
+        }
+        Ok(self.store.hosts(cluster).iter().map(|host| host.name().to_owned()).collect())
+    }
+
+    /// Frees what is older than `to` below each selector. Returns how many blocks and heads of series were hidden
+    /// in whole or in part; selectors that lead nowhere count for nothing.
+    ///
+    /// # Errors
+    /// The store is still loading.
+    pub fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready> {
+        if !self.waiting.wait_for(Phase::Ready, self.patience()) {
+            return Err(Unready);
+        }
+        let mut freed = 0;
+        let mut scribe = self.scribe();
+        for selector in selectors {
+            let mut names = selector.iter();
+            let hosts = match (names.next(), names.next()) {
+                (None, _) => self.store.all_hosts(),
+                (Some(cluster), None) => self.store.hosts(cluster),
+                (Some(cluster), Some(host)) => self.store.host(cluster, host).into_iter().collect(),
+            };
+            let path: Vec<&str> = names.map(String::as_str).collect();
+            for host in hosts {
+                let mut state = host.lock();
+                let mut columns = Vec::new();
+                if let Some(level) = state.shape().root().descend(path.iter().copied()) {
+                    level.all_columns(&mut columns);
+                }
+                let (floors, hidden) = state.to_free(&columns, to);
+                if !floors.is_empty() {
+                    let at = scribe.floors(&host, &mut state, &floors);
+                    state.raise_floors(&floors, at);
+                    freed += hidden;
+                }
+            }
+        }
+        // What is hidden now stays hidden: the answer waits for the log as that of a write does.
+        self.acknowledge(&scribe);
+        Ok(freed)
+    }
+
+    /// The dump of a level as JSON, `{"data": …}`.
+    ///
+    /// # Errors
+    /// Nothing has this selector, or the store is still loading.
+    pub fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError> {
+        let selector = selector.unwrap_or_default();
+        if !self.waiting.wait_for(Phase::Ready, self.patience()) {
+            return Err(DebugError::Loading);
+        }
+        let selected =
+            debug::select(&self.store, selector).ok_or_else(|| DebugError::NotFound(selector.to_owned()))?;
+        let mut out = b"{\"data\":".to_vec();
+        match selected {
+            Selected::All => self.push_clusters(&mut out),
+            Selected::Cluster(cluster) => self.push_hosts(&mut out, &cluster),
+            Selected::Host(host, path) => {
+                let state = host.lock();
+                let level = state.shape().root().descend(path.iter().map(|name| &**name));
+                let written = level
+                    .is_some_and(|level| debug::push_level(&mut out, self.store.catalog(), &state, level));
+                if !written {
+                    out.extend_from_slice(b"{}");
+                }
+            }
+        }
+        out.extend_from_slice(b"}\n");
+        Ok(out)
+    }
+
+    fn push_clusters(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let empty = out.len();
+        for cluster in self.store.clusters() {
+            debug::push_key(out, empty, &cluster);
+            self.push_hosts(out, &cluster);
+        }
+        out.push(b'}');
+    }
+
+    fn push_hosts(&self, out: &mut Vec<u8>, cluster: &str) {
+        out.push(b'{');
+        let empty = out.len();
+        for host in self.store.hosts(cluster) {
+            let before = out.len();
+            debug::push_key(out, empty, host.name());
+            // One host's lock at a time, and none while the answer goes out.
+            let state = host.lock();
+            if !debug::push_level(out, self.store.catalog(), &state, state.shape().root()) {
+                out.truncate(before);
+            }
+        }
+        out.push(b'}');
+    }
+
+    /// The health of hosts.
+    ///
+    /// # Errors
+    /// [`ReadError::Loading`].
+    pub fn health(
+        &self,
+        cluster: &str,
+        nodes: &[String],
+        metrics: &[String],
+    ) -> Result<Vec<(String, HealthAnswer)>, ReadError> {
+        let now = self.now();
+        nodes
+            .iter()
+            .map(|node| {
+                let host = self.known_host(cluster, node).map_err(|Unready| ReadError::Loading)?;
+                let Some(host) = host else { return Ok((node.clone(), HealthAnswer::not_found())) };
+                let state = host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?;
+                if state.is_empty() {
+                    return Ok((node.clone(), HealthAnswer::not_found()));
+                }
+                let health = health::of_host(&state, self.store.catalog(), metrics, now);
+                let answer = HealthAnswer {
+                    found: true,
+                    state: match health.state {
+                        State::Full => HealthState::Full,
+                        State::Partial => HealthState::Partial,
+                        State::Failed => HealthState::Failed,
+                    },
+                    degraded: health.degraded,
+                    missing: health.missing,
+                };
+                Ok((node.clone(), answer))
+            })
+            .collect()
+    }
+
+    /// Whether everything is loaded.
+    pub fn ready(&self) -> bool {
+        self.waiting.phase() == Phase::Ready
+    }
+}
+
+impl HealthAnswer {
+    fn not_found() -> Self {
+        Self { found: false, state: HealthState::Failed, degraded: Vec::new(), missing: Vec::new() }
+    }
+}
+
+fn element(element: &PathElement<'_>) -> Element {
+    match element {
+        PathElement::Exact(name) => Element::Exact(name.as_ref().into()),
+        PathElement::Group(names) => Element::Group(names.iter().map(|name| name.as_ref().into()).collect()),
+        PathElement::Any => Element::Any,
+    }
+}

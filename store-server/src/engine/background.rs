@@ -1,0 +1,157 @@
+//! The threads behind the requests: loading, maintenance, and the log's clock.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use store_wal::Until;
+
+use super::answer::StopReport;
+use super::open::describe;
+use super::options::WalSync;
+use super::save::Seal;
+use super::waiting::Phase;
+use super::Engine;
+
+/// How often maintenance looks whether something is due.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How often mode `none` writes the log.
+pub(super) const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a stop waits for background writers.
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The threads, and how they are told to end.
+#[derive(Debug, Default)]
+pub(super) struct Background {
+    running: AtomicBool,
+    ending: Mutex<bool>,
+    end: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Background {
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps; false as soon as the threads are to end.
+    fn sleep(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*ending {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return true };
+            ending = self.end.wait_timeout(ending, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+
+    fn is_ending(&self) -> bool {
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the threads to end, and waits for those that do in time. Returns whether all did.
+    fn end(&self, patience: Duration) -> bool {
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.end.notify_all();
+        let until = Instant::now() + patience;
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all = true;
+        for thread in threads {
+            while !thread.is_finished() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(1));
+            }
+            all &= thread.is_finished() && thread.join().is_ok();
+        }
+        self.running.store(false, Ordering::Relaxed);
+        all
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) {
+        match thread::Builder::new().name(name.to_owned()).spawn(work) {
+            Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+            Err(e) => tracing::error!(thread = name, error = %e, "thread could not be started"),
+        }
+    }
+}
+
+impl Engine {
+    /// Starts the threads that load, maintain and flush.
+    pub fn run_background(self: &Arc<Self>) {
+        self.background.running.store(true, Ordering::Relaxed);
+        let engine = Arc::clone(self);
+        self.background.spawn("load", move || engine.load_in_background());
+        let engine = Arc::clone(self);
+        self.background.spawn("maintain", move || while engine.background.sleep(TICK) {
+            engine.tick();
+        });
+        let (interval, until) = match self.options.wal_sync {
+            WalSync::Always | WalSync::Write => return,
+            WalSync::Interval => (self.options.wal_sync_interval, Until::Synced),
+            WalSync::None => (FLUSH_INTERVAL, Until::Written),
+        };
+        let engine = Arc::clone(self);
+        self.background.spawn("flush", move || while engine.background.sleep(interval) {
+            // An error leaves the log degraded; maintenance heals it.
+            if let Err(e) = engine.log.flush(until)
+                && !engine.log.is_degraded()
+            {
+                tracing::error!(error = %describe(&e), "the log could not be flushed");
+            }
+        });
+    }
+
+    fn load_in_background(self: &Arc<Self>) {
+        let tail = Arc::new(self.index_log());
+        thread::scope(|scope| {
+            for _ in 0..self.options.num_workers.max(1) {
+                scope.spawn(|| while !self.background.is_ending() && self.load_next(&tail) {});
+            }
+        });
+        if self.waiting.is_drained() {
+            self.finish_loading();
+        }
+    }
+
+    /// Ends the threads, saves everything and syncs the log. What could not be saved is still in the log.
+    pub fn stop(&self) -> StopReport {
+        let mut problems = Vec::new();
+        if self.stopped.swap(true, Ordering::SeqCst) {
+            return StopReport { problems };
+        }
+        if !self.background.end(STOP_PATIENCE) {
+            problems.push(format!("a background writer did not end within {STOP_PATIENCE:?}"));
+        }
+        // What was logged is on disk first: whatever fails below is in the log then.
+        self.heal();
+        if let Err(e) = self.log.flush(Until::Synced) {
+            problems.push(format!("the log could not be synced: {}", describe(&e)));
+        }
+        if self.waiting.phase() != Phase::Ready {
+            return StopReport { problems };
+        }
+        self.seal(Seal::All);
+        let mut saved = self.save_all();
+        if saved.failed > 0 {
+            // To a new file this time.
+            saved = self.save_all();
+        }
+        if saved.failed > 0 {
+            problems.push(format!("{} hosts could not be saved: the log holds their samples", saved.failed));
+        }
+        self.retire(true);
+        if self.is_dumping() && saved.failed == 0 && self.is_all_saved() {
+            // The original must find nothing that it does not know.
+            if let Err(e) = self.log.remove_all() {
+                problems.push(format!("the log could not be removed: {}", describe(&e)));
+            }
+        }
+        StopReport { problems }
+    }
+
+    fn is_all_saved(&self) -> bool {
+        self.store.all_hosts().iter().all(|host| host.lock().safe() == store_core::stamp::Stamp::MAX)
+    }
+}

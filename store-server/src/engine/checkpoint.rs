@@ -1,0 +1,207 @@
+//! Dumps: blocks saved as files that the original reads, in json and portable mode.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use store_checkpoint::dump::{DumpFormat, dump_host};
+use store_checkpoint::parallel::map_hosts;
+use store_checkpoint::run::{Dump, Run};
+use store_core::Timestamp;
+use store_core::block::{Block, BlockState};
+use store_core::floor::Floor;
+use store_core::host::{Host, HostState};
+use store_core::level::Level;
+use store_core::query::Plan;
+
+use super::load::OnDisk;
+use super::open::describe;
+use super::options::FileFormat;
+use super::save::{Saved, Seal};
+use super::waiting::Phase;
+use super::Engine;
+
+/// A dump that this process has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DumpFile {
+    pub(super) path: PathBuf,
+    /// It holds the slots from here on; the first one those before too.
+    pub(super) from: Timestamp,
+    /// Up to here, exclusive.
+    pub(super) to: Timestamp,
+}
+
+/// One file to be written, and the series it is to hold.
+struct Wanted {
+    from: Timestamp,
+    to: Timestamp,
+    /// The file that it replaces.
+    replaces: Option<PathBuf>,
+}
+
+/// A host's state at one moment, for its files.
+struct Snapshot {
+    series: Vec<(Vec<Box<str>>, Box<str>, u32, Plan)>,
+    blocks: Vec<Arc<Block>>,
+    floors: Vec<Floor>,
+    oldest: Timestamp,
+    newest: Timestamp,
+}
+
+impl Engine {
+    /// Writes everything that is unsaved into dumps: state is per host, one that fails is tried again.
+    pub(super) fn dump(&self) -> Saved {
+        let mut saved = Saved::default();
+        if self.waiting.phase() != Phase::Ready {
+            return saved;
+        }
+        self.seal(Seal::All);
+        let _one_at_a_time = self.saver();
+        let hosts = self.store.all_hosts();
+        let written = map_hosts(&hosts, self.options.num_workers, |host| self.dump_one(host));
+        for (host, written) in hosts.iter().zip(written) {
+            match written {
+                Ok(blocks) => saved.blocks += blocks,
+                Err(e) => {
+                    saved.failed += 1;
+                    let (cluster, host) = (host.cluster(), host.name());
+                    tracing::error!(cluster, host, error = e, "host could not be dumped: tried again");
+                }
+            }
+        }
+        self.counters.blocks_saved.add(saved.blocks);
+        self.counters.saves_failed.add(saved.failed);
+        self.counters.saves.add(1);
+        saved
+    }
+
+    /// Writes the files of one host that lack something. Returns how many blocks are saved thereby.
+    fn dump_one(&self, host: &Arc<Host>) -> Result<u64, String> {
+        let mut on_disk = self.on_disk().remove(&host.number()).unwrap_or_default();
+        let result = self.dump_files(host, &mut on_disk);
+        self.on_disk().insert(host.number(), on_disk);
+        result
+    }
+
+    fn dump_files(&self, host: &Arc<Host>, on_disk: &mut OnDisk) -> Result<u64, String> {
+        let replaces_loaded = !on_disk.sources.is_empty()
+            || !on_disk.block_files.is_empty()
+            || on_disk.current_wal.is_some();
+        let snapshot = self.snapshot(host);
+        if !replaces_loaded && snapshot.blocks.is_empty() && snapshot.floors.is_empty() {
+            return Ok(0);
+        }
+        let dir = self.host_dir(host);
+        let format = match self.options.format {
+            FileFormat::Json => DumpFormat::Json,
+            FileFormat::Wal => DumpFormat::Bin1,
+        };
+        let mut dumps = std::mem::take(&mut on_disk.dumps);
+        let wanted = if replaces_loaded {
+            dumps.clear();
+            vec![Wanted { from: snapshot.oldest, to: snapshot.newest + 1, replaces: None }]
+        } else {
+            wanted(&dumps, &snapshot)
+        };
+        let mut stale = Vec::new();
+        for file in wanted {
+            let first = dumps.first().is_none_or(|dump| file.from <= dump.from);
+            let low = if first { Timestamp::MIN } else { file.from };
+            let runs = snapshot.runs(low.max(self.oldest()), file.to);
+            let from = if first { runs.iter().map(|run| run.base).min().unwrap_or(file.from) } else { file.from };
+            let dump = Dump::covering(from, file.to, runs);
+            let written = dump_host(&*self.disk, &self.durable_dirs, &dir, &dump, format);
+            let path = match written {
+                Ok(path) => path,
+                Err(e) => {
+                    on_disk.dumps = dumps;
+                    return Err(describe(&e));
+                }
+            };
+            dumps.retain(|dump| Some(&dump.path) != file.replaces.as_ref());
+            if let Some(path) = path {
+                stale.extend(file.replaces.filter(|old| *old != path));
+                dumps.push(DumpFile { path, from, to: file.to });
+            } else {
+                stale.extend(file.replaces);
+            }
+        }
+        dumps.sort_by_key(|dump| dump.from);
+        let kept = |path: &PathBuf| dumps.iter().all(|dump| dump.path != *path);
+        stale.extend(on_disk.sources.drain(..).chain(on_disk.block_files.drain(..)).filter(kept));
+        self.remove_files(&stale, on_disk.current_wal.take().as_ref());
+        on_disk.dumps = dumps;
+
+        let mut state = host.lock();
+        for block in &snapshot.blocks {
+            state.buffers_mut()[usize::from(block.header().buffer)].mark_saved(block);
+        }
+        state.floors_mut().mark_saved(&snapshot.floors);
+        Ok(snapshot.blocks.len() as u64)
+    }
+
+    fn snapshot(&self, host: &Host) -> Snapshot {
+        let state = host.lock();
+        let mut series = Vec::new();
+        self.plans(&state, state.shape().root(), &mut Vec::new(), &mut series);
+        let held = || state.buffers().iter().flat_map(|buffer| buffer.blocks());
+        let blocks = held()
+            .filter(|held| held.state != BlockState::Saved)
+            .map(|held| Arc::clone(&held.block))
+            .collect();
+        let oldest = held().map(|held| held.block.header().base).min().unwrap_or_default();
+        let newest = super::load::newest_slot(&state).unwrap_or_default();
+        Snapshot { series, blocks, floors: state.floors().unsaved(), oldest, newest }
+    }
+
+    fn plans(
+        &self,
+        state: &HostState,
+        level: &Level,
+        path: &mut Vec<Box<str>>,
+        series: &mut Vec<(Vec<Box<str>>, Box<str>, u32, Plan)>,
+    ) {
+        for (id, columns) in level.metrics() {
+            let metric = self.store.catalog().get(id);
+            let plan = Plan::of_columns(state, columns, metric.frequency_s);
+            series.push((path.clone(), metric.name.clone(), metric.frequency_s, plan));
+        }
+        for (name, child) in level.children() {
+            path.push(name.into());
+            self.plans(state, child, path, series);
+            path.pop();
+        }
+    }
+}
+
+impl Snapshot {
+    fn runs(&self, from: Timestamp, to: Timestamp) -> Vec<Run> {
+        self.series
+            .iter()
+            .filter_map(|(path, metric, frequency_s, plan)| {
+                let (base, values) = plan.run(from, to)?;
+                Some(Run { path: path.clone(), metric: metric.clone(), base, frequency_s: *frequency_s, values })
+            })
+            .collect()
+    }
+}
+
+/// The files that lack something: those into which unsaved rows fall, or which a floor touches, and one behind
+/// them for what is newer.
+fn wanted(dumps: &[DumpFile], snapshot: &Snapshot) -> Vec<Wanted> {
+    let falls_into = |low: Timestamp, high: Timestamp| {
+        snapshot.blocks.iter().any(|block| block.header().base < high && low < block.header().end())
+    };
+    let touched = |low: Timestamp| snapshot.floors.iter().any(|floor| low < floor.before);
+    let mut wanted = Vec::new();
+    for (at, dump) in dumps.iter().enumerate() {
+        let low = if at == 0 { Timestamp::MIN } else { dump.from };
+        if falls_into(low, dump.to) || touched(low) {
+            wanted.push(Wanted { from: dump.from, to: dump.to, replaces: Some(dump.path.clone()) });
+        }
+    }
+    let behind = dumps.last().map_or(snapshot.oldest, |dump| dump.to);
+    if falls_into(behind, Timestamp::MAX) {
+        wanted.push(Wanted { from: behind, to: snapshot.newest + 1, replaces: None });
+    }
+    wanted
+}

@@ -1,0 +1,602 @@
+//! Loading: what lies in the directory of a host, then what the log holds of it.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use store_checkpoint::blockfile::{self, Index};
+use store_checkpoint::files::{self, CURRENT_WAL, HostFiles};
+use store_checkpoint::load::load_listed;
+use store_checkpoint::roll;
+use store_core::block::{Block, BlockState};
+use store_core::floor::Floor;
+use store_core::host::{Host, HostState, Sample, Wanted};
+use store_core::import::{Import, ImportRun};
+use store_core::record::{self, RawSample, Record};
+use store_core::row::Rows;
+use store_core::shape::{Shape, ShapeHash};
+use store_core::stamp::Stamp;
+use store_wal::v1;
+
+use super::Engine;
+use super::open::{describe, front_of};
+use super::scribe::stamp;
+use super::tail::{Frame, LogTail};
+use super::waiting::Phase;
+
+/// What lies in the directory of a host and is to go once something else holds it.
+#[derive(Debug, Default)]
+pub(super) struct OnDisk {
+    /// Files of other formats whose values are in memory; they stay until those are saved.
+    pub(super) sources: Vec<PathBuf>,
+    /// The original's log, and whether every byte of it was an intact record.
+    pub(super) current_wal: Option<(PathBuf, bool)>,
+    /// Block files, while dumps are written in their place.
+    pub(super) block_files: Vec<PathBuf>,
+    /// Dumps of this process, in the order of time.
+    pub(super) dumps: Vec<super::checkpoint::DumpFile>,
+    /// Blocks in files that were not rolled yet.
+    pub(super) unrolled_blocks: usize,
+    /// Such files.
+    pub(super) unrolled_files: usize,
+}
+
+/// A block file of the host, indexed.
+struct Indexed {
+    path: PathBuf,
+    index: Index,
+}
+
+/// A host while it is read.
+struct Loading<'a> {
+    engine: &'a Engine,
+    host: &'a Host,
+    tail: &'a LogTail,
+    state: HostState,
+    on_disk: OnDisk,
+    shapes: HashMap<ShapeHash, Option<Arc<Shape>>>,
+    bytes: HashMap<ShapeHash, Bytes>,
+    /// By buffer: blocks as files hold them, whether or not memory holds them still.
+    blocks: Vec<Vec<Arc<Block>>>,
+}
+
+impl Engine {
+    /// Reads everything, on this thread.
+    pub fn load_all(&self) {
+        let tail = self.index_log();
+        while self.load_next(&tail) {}
+        self.finish_loading();
+    }
+
+    /// Reads the log's tail; every host is known afterwards.
+    pub(super) fn index_log(&self) -> LogTail {
+        let start = self.log.start();
+        if let Err(e) = store_wal::sync_found(&*self.disk, &self.found, start) {
+            // The kernel may have lost what a kill left unsynced: once it is in memory it is logged again.
+            self.counters.problem("log segment of an earlier process cannot be synced", &e.path);
+            self.found_unsynced.store(true, Ordering::Relaxed);
+        }
+        let tail = LogTail::read(&*self.disk, &self.found, self.lineage, start);
+        self.counters.replayed(&tail);
+        for (cluster, host) in tail.hosts.keys() {
+            if self.store.found_host(cluster, host).is_err() {
+                tracing::error!(%cluster, %host, "more hosts than allowed: its log rows are not replayed");
+            }
+        }
+        self.store.set_hosts_begin_loading(false);
+        let hosts = self.store.all_hosts().into_iter().filter(|host| host.lock().is_loading()).collect();
+        self.waiting.begin(hosts);
+        tail
+    }
+
+    /// Loads one host; false if none is left.
+    pub(super) fn load_next(&self, tail: &LogTail) -> bool {
+        let Some(host) = self.waiting.next() else { return false };
+        if host.lock().is_loading() {
+            self.load_host(&host, tail);
+        }
+        self.waiting.done();
+        true
+    }
+
+    /// To be called once when every host is loaded.
+    pub(super) fn finish_loading(&self) {
+        self.find_newest();
+        self.stand_in_for_clock();
+        if self.found_unsynced.load(Ordering::Relaxed) {
+            self.log.degrade("segments of an earlier process could not be synced");
+        }
+        self.waiting.finish();
+        self.store.prune();
+        let (hosts, series) = (self.store.host_count(), self.store.series());
+        tracing::info!(hosts, series, "everything is loaded");
+    }
+
+    /// Where the clock is behind nine of ten hosts' newest samples, their median stands in for it.
+    fn stand_in_for_clock(&self) {
+        let clock = self.clock.now_s();
+        let mut newest: Vec<i64> =
+            self.store.all_hosts().iter().filter_map(|host| newest_slot(&host.lock())).collect();
+        newest.sort_unstable();
+        let ahead = newest.iter().filter(|slot| **slot > clock).count();
+        if !newest.is_empty() && ahead * 10 >= newest.len() * 9 {
+            let median = newest[newest.len() / 2];
+            tracing::warn!(clock, median, "the clock is behind the data: the median of the hosts' newest samples stands in");
+            self.stand_in.store(median, Ordering::Relaxed);
+        }
+    }
+
+    fn load_host(&self, host: &Arc<Host>, tail: &LogTail) {
+        let mut loading = Loading {
+            engine: self,
+            host,
+            tail,
+            state: HostState::new(self.store.intern(Shape::empty(self.store.catalog()))),
+            on_disk: OnDisk::default(),
+            shapes: HashMap::new(),
+            bytes: HashMap::new(),
+            blocks: Vec::new(),
+        };
+        loading.read_files();
+        loading.replay();
+        let Loading { state: loaded, on_disk, .. } = loading;
+        self.on_disk().insert(host.number(), on_disk);
+
+        let mut state = host.lock();
+        let before = state.shape().columns().len();
+        state.adopt(loaded);
+        let (fixed_phase, now) = (self.is_dumping(), self.now());
+        for (stamp, samples) in state.finish_loading() {
+            self.store.apply_deferred(host, &mut state, &samples, stamp, fixed_phase, now);
+        }
+        self.store.add_series(state.shape().columns().len() - before);
+        drop(state);
+        host.notify_loaded();
+    }
+
+    /// Puts a host ahead in the queue if it still waits.
+    pub(super) fn hurry(&self, host: &Arc<Host>) {
+        if self.waiting.phase() != Phase::Ready && host.lock().is_loading() {
+            self.waiting.hurry(host);
+        }
+    }
+
+    /// Renames a file that cannot be read, in its directory.
+    pub(super) fn set_aside(&self, path: &Path, why: &str) {
+        match files::set_aside(&*self.disk, path) {
+            Ok(aside) => {
+                tracing::warn!(path = %path.display(), aside = %aside.display(), why, "unreadable file set aside");
+                self.counters.problem("unreadable: set aside", &aside);
+            }
+            Err(e) => {
+                tracing::error!(path = %path.display(), why, error = %describe(&e), "unreadable file could not be set aside");
+                self.counters.problem("unreadable, and could not be set aside", path);
+            }
+        }
+        self.counters.files_set_aside.add(1);
+    }
+}
+
+/// The slot of the newest row of a host.
+pub(super) fn newest_slot(state: &HostState) -> Option<i64> {
+    state.buffers().iter().filter_map(store_core::buffer::Buffer::newest_slot).max()
+}
+
+impl Loading<'_> {
+    fn read_files(&mut self) {
+        let dir = self.engine.host_dir(self.host);
+        let disk = &*self.engine.disk;
+        let listed = match HostFiles::list(disk, &dir) {
+            Ok(listed) => listed,
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => return,
+            Err(e) => {
+                tracing::error!(directory = %dir.display(), error = %e.source, "host directory cannot be listed");
+                self.engine.counters.problem("host directory cannot be listed", &dir);
+                return;
+            }
+        };
+        self.remove_own_tmp(&dir, &listed);
+        self.engine.counters.foreign_files.add((listed.foreign.len() + listed.unnumbered.len()) as u64);
+        let oldest = self.engine.oldest();
+        let loaded = load_listed(disk, &dir, &listed, oldest);
+        let mut imports = Vec::new();
+        for unreadable in &loaded.unreadable {
+            let why = describe(unreadable);
+            if unreadable.is_damage() {
+                self.engine.set_aside(unreadable.path(), &why);
+            } else {
+                tracing::error!(error = why, "file cannot be read: left where it is");
+                self.engine.counters.problem("cannot be read: left where it is", unreadable.path());
+            }
+        }
+        for file in loaded.files {
+            self.engine.counters.infinite_values.add(file.content.infinite);
+            self.on_disk.sources.push(file.path);
+            imports.extend(file.content.dump.runs);
+        }
+        let files = self.index_block_files(&loaded.not_version_1);
+        self.take_shapes(&files);
+        self.take_blocks(&files, oldest);
+        let mut import = Import::default();
+        for run in imports {
+            let metric = self.engine.store.metric_from_file(&run.metric, run.frequency_s);
+            let (base, frequency_s, values) = (run.base, run.frequency_s, run.values);
+            import.push(ImportRun { path: run.path.into(), metric, base, frequency_s, values });
+        }
+        let taken = import.build(&self.engine.store, &mut self.state, oldest);
+        self.engine.counters.imported_values.add(taken);
+        if listed.current_wal {
+            self.import_current_wal(&dir.join(CURRENT_WAL), oldest);
+        }
+    }
+
+    /// Removes what a save of ours left half written; what others left stays.
+    fn remove_own_tmp(&self, dir: &Path, listed: &HostFiles) {
+        for name in &listed.tmp {
+            let path = dir.join(name);
+            let front = self.engine.disk.read_front(&path, blockfile::HEADER_BYTES).unwrap_or_default();
+            if front_of(&front).lineage == Some(self.engine.lineage) {
+                if let Err(e) = self.engine.disk.remove(&path) {
+                    tracing::warn!(path = %path.display(), error = %e, "half-written file could not be removed");
+                }
+            } else {
+                self.engine.counters.foreign_files.add(1);
+            }
+        }
+    }
+
+    fn index_block_files(&mut self, paths: &[PathBuf]) -> Vec<Indexed> {
+        let mut files = Vec::new();
+        for path in paths {
+            let bytes = match self.engine.disk.map(path) {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    tracing::error!(path = %path.display(), error = %e, "block file cannot be read: left where it is");
+                    self.engine.counters.problem("cannot be read: left where it is", path);
+                    continue;
+                }
+            };
+            let index = blockfile::index(&bytes);
+            if index.shapes.is_empty() && index.blocks.is_empty() && index.floors.is_empty() {
+                if !index.header_good {
+                    self.engine.set_aside(path, "no block file");
+                } else if !bytes.is_empty() && index.damage.is_empty() {
+                    // A file that was begun and never written to: a crash in its first save.
+                    self.engine.counters.foreign_files.add(1);
+                }
+                continue;
+            }
+            for damage in &index.damage {
+                tracing::warn!(path = %path.display(), offset = damage.offset, bytes = damage.bytes, "damage in a block file");
+                self.engine.counters.problem("damaged in part", path);
+            }
+            files.push(Indexed { path: path.clone(), index });
+        }
+        self.drop_superseded(&mut files);
+        files
+    }
+
+    /// Unlinks files that a rolled one replaces: a crash came between its rename and their removal.
+    fn drop_superseded(&self, files: &mut Vec<Indexed>) {
+        let Some(dir) = files.first().and_then(|file| file.path.parent()).map(Path::to_owned) else { return };
+        let superseded: Vec<PathBuf> = files
+            .iter()
+            .filter(|file| {
+                files.iter().any(|rolled| {
+                    rolled.path != file.path && roll::supersedes(&rolled.index, &file.index)
+                        // Of two rolled files that say the same, the first one stays.
+                        && !(roll::supersedes(&file.index, &rolled.index) && file.path < rolled.path)
+                })
+            })
+            .map(|file| file.path.clone())
+            .collect();
+        if superseded.is_empty() || self.engine.disk.sync_dir(&dir).is_err() {
+            return;
+        }
+        for path in superseded {
+            if self.engine.disk.remove(&path).is_ok() {
+                files.retain(|file| file.path != path);
+            }
+        }
+    }
+
+    /// The shape of a hash, wherever it stands: in a file of this host, in the log, or with another host.
+    fn shape(&mut self, hash: ShapeHash) -> Option<Arc<Shape>> {
+        if let Some(known) = self.shapes.get(&hash) {
+            return known.clone();
+        }
+        let store = &self.engine.store;
+        let bytes = self.bytes.get(&hash).or_else(|| self.tail.shapes.get(&hash));
+        let decoded = bytes
+            .and_then(|bytes| Shape::decode(bytes, |name, s| store.metric_from_file(name, s)).ok())
+            .map(|shape| store.intern(shape))
+            .or_else(|| store.shapes().into_iter().find(|shape| shape.hash() == hash));
+        self.shapes.insert(hash, decoded.clone());
+        decoded
+    }
+
+    /// The host's shape is the longest that anything names; the others are mostly prefixes of it.
+    fn take_shapes(&mut self, files: &[Indexed]) {
+        for (hash, bytes) in files.iter().flat_map(|file| &file.index.shapes) {
+            self.bytes.insert(*hash, bytes.clone());
+        }
+        let blocks = files.iter().flat_map(|file| &file.index.blocks).map(|found| found.header.shape);
+        let floors = files.iter().flat_map(|file| &file.index.floors).map(|found| found.shape);
+        let mut hashes: Vec<ShapeHash> = blocks.chain(floors).collect();
+        for frame in self.frames() {
+            if let Ok(Record::Rows { shape, .. } | Record::Floors { shape, .. }) =
+                Record::decode(frame.kind, &frame.payload)
+                && hashes.last() != Some(&shape)
+            {
+                hashes.push(shape);
+            }
+        }
+        hashes.sort_unstable();
+        hashes.dedup();
+        let longest = hashes.into_iter().filter_map(|hash| self.shape(hash)).max_by_key(|shape| shape.columns().len());
+        if let Some(shape) = longest {
+            self.state.set_shape(shape);
+        }
+    }
+
+    fn frames(&self) -> &[Frame] {
+        let key = (Box::from(self.host.cluster()), Box::from(self.host.name()));
+        self.tail.hosts.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    fn take_blocks(&mut self, files: &[Indexed], oldest: i64) {
+        let s = stamp(self.engine.log.start());
+        let mut found: Vec<Arc<Block>> = Vec::new();
+        for file in files {
+            self.on_disk.block_files.push(file.path.clone());
+            let ours = file.index.lineage == Some(self.engine.lineage);
+            if !file.index.rolled {
+                self.on_disk.unrolled_files += 1;
+                self.on_disk.unrolled_blocks += file.index.blocks.len();
+            }
+            for entry in &file.index.blocks {
+                if entry.header.end() < oldest {
+                    continue;
+                }
+                let Some(shape) = self.shape(entry.header.shape) else {
+                    tracing::error!(path = %file.path.display(), offset = entry.offset, "block whose shape is nowhere");
+                    self.engine.counters.problem("block whose shape is nowhere", &file.path);
+                    continue;
+                };
+                match Block::from_bytes(entry.bytes.clone(), Arc::clone(&shape), Some(entry.checksum)) {
+                    // Half of a save that was under way: what it says is in the log, and in older blocks.
+                    Ok(block) if block.header().as_of >= s && !block.check() => {
+                        self.engine.counters.blocks_damaged.add(1);
+                    }
+                    // Blocks of another lineage rank below all of ours.
+                    Ok(block) if !ours => found.push(Arc::new(block.restamped(Stamp::ZERO))),
+                    Ok(block) => found.push(Arc::new(block)),
+                    Err(e) => {
+                        tracing::error!(path = %file.path.display(), offset = entry.offset, error = %e, "block cannot be used");
+                        self.engine.counters.problem("block cannot be used", &file.path);
+                    }
+                }
+            }
+            for entry in &file.index.floors {
+                self.take_floors(entry.shape, &entry.floors, None);
+            }
+        }
+        self.blocks = self.state.buffers().iter().map(|_| Vec::new()).collect();
+        let mut strangers = Vec::new();
+        for block in found {
+            if self.state.shape().extends(block.shape()) {
+                self.blocks[usize::from(block.header().buffer)].push(block);
+            } else {
+                strangers.push(block);
+            }
+        }
+        for (buffer, blocks) in self.blocks.iter_mut().enumerate() {
+            blocks.sort_by_key(|block| block.header().as_of);
+            for (at, block) in blocks.iter().enumerate() {
+                let covered = blocks[at + 1..].iter().any(|newer| covers(newer, block));
+                if !covered {
+                    let first = block.header().as_of >= s;
+                    // The page cache may be all there is of a block that was saved while the power went.
+                    let state = if first { BlockState::Unsaved { first: s } } else { BlockState::Saved };
+                    self.state.buffers_mut()[buffer].insert(Arc::clone(block), state);
+                }
+            }
+        }
+        self.import_strangers(&strangers, oldest);
+    }
+
+    /// Blocks whose columns are numbered otherwise than this host's are taken as values of another format.
+    fn import_strangers(&mut self, blocks: &[Arc<Block>], oldest: i64) {
+        let mut import = Import::default();
+        for block in blocks {
+            let (header, shape) = (block.header(), block.shape());
+            for index in 0..header.columns {
+                let number = shape.buffers()[usize::from(header.buffer)].columns[index as usize];
+                let column = &shape.columns()[number as usize];
+                import.push(ImportRun {
+                    path: column.path.clone(),
+                    metric: column.metric,
+                    base: header.base,
+                    frequency_s: header.grid.frequency_s,
+                    values: block.column(index),
+                });
+            }
+        }
+        if !import.is_empty() {
+            import.build(&self.engine.store, &mut self.state, oldest);
+            self.blocks.resize_with(self.state.buffers().len(), Vec::new);
+        }
+    }
+
+    /// Floors of a file, or with a stamp, of the log.
+    fn take_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)], at: Option<Stamp>) {
+        let Some(shape) = self.shape(hash) else { return };
+        for &(number, before) in floors {
+            let Some(theirs) = shape.columns().get(number as usize) else { continue };
+            let column = if self.state.shape().extends(&shape) {
+                Some(number)
+            } else {
+                let frequency_s = shape.buffers()[usize::from(theirs.buffer)].frequency_s;
+                self.state.column(&theirs.path, theirs.metric, frequency_s)
+            };
+            if let Some(column) = column {
+                let floor = Floor { column, before, at: at.unwrap_or(Stamp::ZERO), saved: at.is_none() };
+                match at {
+                    Some(_) => self.state.floors_mut().replay(floor),
+                    None => self.state.floors_mut().raise(floor),
+                }
+            }
+        }
+    }
+
+    /// The original's log: its records are samples like any other, below everything of ours.
+    fn import_current_wal(&mut self, path: &Path, oldest: i64) {
+        let bytes = match self.engine.disk.read(path) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                tracing::error!(path = %path.display(), error = %e, "log of the original cannot be read");
+                self.engine.counters.problem("cannot be read: left where it is", path);
+                return;
+            }
+        };
+        let mut samples: Vec<RawSample> = Vec::new();
+        let mut infinite = 0;
+        let report = v1::replay(&bytes, &mut |record| {
+            if !record.value.is_finite() {
+                infinite += u64::from(record.value.is_infinite());
+            } else if record.timestamp >= oldest {
+                samples.push(RawSample {
+                    path: record.selector.iter().map(|&name| name.into()).collect(),
+                    metric: record.metric.into(),
+                    time: record.timestamp,
+                    value: record.value,
+                });
+            }
+        });
+        if !report.intact {
+            tracing::warn!(path = %path.display(), records = report.records, bytes_damaged = report.bytes_damaged,
+                "log of the original is damaged: what is intact is taken");
+            self.engine.counters.problem("damaged in part: log of the original", path);
+        }
+        self.engine.counters.infinite_values.add(infinite);
+        self.engine.counters.imported_values.add(samples.len() as u64);
+        self.on_disk.current_wal = Some((path.to_owned(), report.intact));
+        let rows = self.rows_of_samples(&samples, Stamp::ZERO);
+        self.host.apply(&mut self.state, rows.as_slice(), Stamp::ZERO, self.engine.now());
+        let shape = Arc::clone(self.state.shape());
+        for buffer in self.state.buffers_mut() {
+            buffer.freeze(&shape);
+            buffer.seal_frozen(&shape);
+            buffer.mark_imported();
+        }
+    }
+
+    /// Rows for samples that name their series, without those that a newer block of a file covers.
+    fn rows_of_samples(
+        &mut self,
+        samples: &[RawSample],
+        at: Stamp,
+    ) -> Rows {
+        let store = &self.engine.store;
+        let wanted: Vec<Wanted> = samples
+            .iter()
+            .map(|sample| {
+                // A metric that nobody configured is carried with the frequency that loses nothing.
+                let fallback = store.auto_frequency_s().unwrap_or(1);
+                let metric = store.metric_from_file(&sample.metric, fallback);
+                let frequency_s = store.catalog().get(metric).frequency_s;
+                Wanted { path: sample.path.clone(), metric, frequency_s, time: sample.time }
+            })
+            .collect();
+        let columns = self.state.register(store.catalog(), &wanted, |shape| store.intern(shape));
+        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
+        let known: Vec<Sample> = samples
+            .iter()
+            .zip(columns)
+            .map(|(sample, column)| Sample { column, time: sample.time, value: sample.value })
+            .collect();
+        let mut rows = Rows::default();
+        self.state.place(&known, self.engine.placing(), &mut rows);
+        self.without_superseded(&rows, at)
+    }
+
+    /// The rows that no intact block of a file knows better: one that covers the slot as of a later moment.
+    fn without_superseded(&self, rows: &Rows, at: Stamp) -> Rows {
+        let mut kept = Rows::default();
+        let oldest = self.engine.oldest();
+        for row in rows.as_slice() {
+            let Some(blocks) = self.blocks.get(usize::from(row.buffer)) else { continue };
+            let newer = |block: &&Arc<Block>| {
+                block.header().as_of > at && block.header().covers(row.anchor, row.slot) && block.check()
+            };
+            let step = self.state.buffers()[usize::from(row.buffer)].frequency_s();
+            if row.slot.saturating_add(i64::from(step)) < oldest || blocks.iter().any(|block| newer(&block)) {
+                continue;
+            }
+            let columns = &self.state.shape().buffers()[usize::from(row.buffer)].columns;
+            let floors = self.state.floors();
+            let target = kept.add(row.buffer, row.anchor, row.slot);
+            target.cells.extend(row.cells.iter().filter(|(index, value)| {
+                columns.get(*index as usize).is_some_and(|column| row.slot >= floors.of(*column))
+                    && !value.is_nan()
+            }));
+        }
+        kept
+    }
+
+    /// Applies what the log holds of this host, in the order of positions.
+    fn replay(&mut self) {
+        let frames = self.frames().to_vec();
+        let now = self.engine.now();
+        for frame in frames {
+            let rows = match Record::decode(frame.kind, &frame.payload) {
+                Ok(Record::Rows { shape, rows, .. }) => self.rows_of_frame(shape, rows, frame.stamp),
+                Ok(Record::Samples { samples, .. }) => {
+                    Some(self.rows_of_samples(&samples, frame.stamp))
+                }
+                Ok(Record::Floors { shape, floors, .. }) => {
+                    self.take_floors(shape, &floors, Some(frame.stamp));
+                    None
+                }
+                _ => None,
+            };
+            if let Some(rows) = rows {
+                self.host.apply(&mut self.state, rows.as_slice(), frame.stamp, now);
+            }
+        }
+    }
+
+    fn rows_of_frame(&mut self, hash: ShapeHash, bytes: &[u8], at: Stamp) -> Option<Rows> {
+        let Some(shape) = self.shape(hash) else {
+            self.engine.counters.frames_without_shape.add(1);
+            return None;
+        };
+        let mut rows = Rows::default();
+        if record::read_rows(bytes, &mut rows).is_err() {
+            self.engine.counters.frames_unreadable.add(1);
+        }
+        if self.state.shape().extends(&shape) {
+            return Some(self.without_superseded(&rows, at));
+        }
+        let mut samples = Vec::new();
+        for row in rows.as_slice() {
+            let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
+            for &(index, value) in &row.cells {
+                let Some(&number) = buffer.columns.get(index as usize) else { continue };
+                let column = &shape.columns()[number as usize];
+                let metric = self.engine.store.catalog().get(column.metric).name.clone();
+                samples.push(RawSample { path: column.path.clone(), metric, time: row.slot, value });
+            }
+        }
+        Some(self.rows_of_samples(&samples, at))
+    }
+}
+
+/// Whether a block says all that another one says, as of the same or a later moment.
+fn covers(newer: &Block, older: &Block) -> bool {
+    let (a, b) = (newer.header(), older.header());
+    a.grid == b.grid && a.base <= b.base && b.end() <= a.end() && a.as_of >= b.as_of && newer.check()
+}

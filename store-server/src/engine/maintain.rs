@@ -1,0 +1,335 @@
+//! Maintenance: what is done now and then, and when it is due.
+
+use std::path::Path;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use store_checkpoint::blockfile;
+use store_checkpoint::cleanup::{Holds, Limits};
+use store_checkpoint::files::{HostDirs, HostFiles};
+use store_checkpoint::load::LoadError;
+use store_checkpoint::roll::{self, RollError};
+use store_core::Timestamp;
+use store_core::block::{Block, BlockState};
+use store_core::host::Host;
+use store_core::shape::Shape;
+use store_wal::LogPos;
+
+use super::Engine;
+use super::load::newest_slot;
+use super::open::{describe, front_of};
+use super::options::Cleanup;
+use super::save::{Saved, Seal};
+use super::scribe::stamp;
+use super::waiting::Phase;
+
+/// Seconds between two saves of blocks that were sealed.
+const SAVE_EVERY_S: i64 = 5;
+
+/// Seconds between two looks for what is older than the retention, or to be rolled.
+const SWEEP_EVERY_S: i64 = 60;
+
+/// Bytes of log that a start replays in ten seconds on one core, by a cautious guess.
+const REPLAY_BYTES_MAX: u64 = 800 << 20;
+
+/// Blocks of one buffer in files that were not rolled yet, from which a roll is worth its while: four blocks of
+/// 256 rows come out.
+const ROLL_BLOCKS: usize = 16;
+
+/// Block files of one host that were not rolled yet, from which a roll is worth its while.
+const ROLL_FILES: usize = 4;
+
+/// When what was done last, by the clock, seconds.
+#[derive(Debug, Default)]
+pub(super) struct LastDone {
+    saved: Option<Timestamp>,
+    checkpoint: Option<Timestamp>,
+    swept: Option<Timestamp>,
+    cleaned: Option<Timestamp>,
+}
+
+/// Whether `interval_s` passed since `last`, which is set to `now` then. A clock that went back counts as passed.
+fn is_due(last: &mut Option<Timestamp>, interval_s: i64, now: Timestamp) -> bool {
+    let due = last.is_none_or(|last| now < last || now - last >= interval_s);
+    if due {
+        *last = Some(now);
+    }
+    due
+}
+
+impl Engine {
+    /// Does what is due. Called twice a second in the background; a harness calls it when it likes.
+    pub fn tick(&self) {
+        let now = self.clock.now_s();
+        if self.log.is_degraded() {
+            self.heal();
+        }
+        if self.log.needs_switch()
+            && let Err(e) = self.log.switch()
+        {
+            tracing::error!(error = %describe(&e), "the log could not go on to its next segment");
+        }
+        if self.waiting.phase() != Phase::Ready {
+            return;
+        }
+        let (save, checkpoint, sweep, clean) = self.due(now);
+        self.seal(Seal::Ripe);
+        if checkpoint {
+            self.checkpoint();
+        } else if !self.is_dumping() && (save || self.relieve_log()) {
+            if self.options.checkpoint_interval_s > 0 {
+                self.seal(Seal::BegunBefore(now - self.options.checkpoint_interval_s));
+            }
+            self.save(false);
+            self.retire(false);
+        } else if self.is_dumping() && self.log_is_long() {
+            self.checkpoint();
+        }
+        if sweep {
+            self.sweep();
+        }
+        if clean {
+            self.clean_up();
+        }
+    }
+
+    fn due(&self, now: Timestamp) -> (bool, bool, bool, bool) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let interval_s = self.options.checkpoint_interval_s;
+        // The first checkpoint comes one interval after the start, the first cleanup after a part of the retention.
+        last.checkpoint.get_or_insert(now);
+        last.cleaned.get_or_insert(now);
+        let clean_every_s = (self.options.retention_s / 8).clamp(1, 3600);
+        (
+            is_due(&mut last.saved, SAVE_EVERY_S, now),
+            interval_s > 0 && is_due(&mut last.checkpoint, interval_s, now),
+            is_due(&mut last.swept, SWEEP_EVERY_S, now),
+            is_due(&mut last.cleaned, clean_every_s, now),
+        )
+    }
+
+    /// A checkpoint: everything that memory or other formats hold goes into files, and the log behind it.
+    pub fn checkpoint(&self) {
+        let saved = self.save_all();
+        self.retire(false);
+        tracing::info!(blocks = saved.blocks, failed = saved.failed, "checkpoint written");
+    }
+
+    /// Saves all sealed blocks in the format that is configured, imported ones too.
+    pub(super) fn save_all(&self) -> Saved {
+        if self.is_dumping() { self.dump() } else { self.save(true) }
+    }
+
+    fn log_bytes_max(&self) -> u64 {
+        let replay = REPLAY_BYTES_MAX * self.options.num_workers.max(1) as u64;
+        match self.options.max_wal_bytes {
+            0 => replay,
+            per_host => replay.min(per_host.saturating_mul(self.store.host_count().max(1) as u64)),
+        }
+    }
+
+    fn log_is_long(&self) -> bool {
+        self.log.stats().retained_bytes > self.log_bytes_max()
+    }
+
+    /// Seals the heads that hold a log that is too long, so that half of it can go. Returns whether it did.
+    fn relieve_log(&self) -> bool {
+        let (bytes, bytes_max) = (self.log.stats().retained_bytes, self.log_bytes_max());
+        if bytes <= bytes_max {
+            return false;
+        }
+        let segments = self.log.stats().segments.max(1);
+        let keep = (bytes_max / 2 / (bytes / segments).max(1)).min(segments);
+        let number = u64::from(self.log.segment()).saturating_sub(keep);
+        let behind = LogPos::new(u32::try_from(number).unwrap_or(u32::MAX), 0);
+        tracing::warn!(bytes, bytes_max, "the log is long: heads are sealed early");
+        self.seal(Seal::NeededBefore(stamp(behind)));
+        true
+    }
+
+    pub(super) fn find_newest(&self) {
+        let newest =
+            self.store.all_hosts().iter().filter_map(|host| newest_slot(&host.lock())).max();
+        self.newest.store(newest.unwrap_or(Timestamp::MIN), Ordering::Relaxed);
+    }
+
+    /// Drops what is older than the retention or more than memory may hold, and rolls block files.
+    pub fn sweep(&self) {
+        self.find_newest();
+        self.drop_before(self.wanted_from());
+        self.heed_memory_cap();
+        if !self.is_dumping() {
+            for host in self.store.all_hosts() {
+                if self.is_worth_a_roll(&host) {
+                    self.roll_host(&host);
+                }
+            }
+        }
+    }
+
+    fn drop_before(&self, time: Timestamp) {
+        let mut dropped = 0;
+        for host in self.store.all_hosts() {
+            let mut state = host.lock();
+            if state.is_loading() {
+                continue;
+            }
+            dropped += state.buffers_mut().iter_mut().map(|buffer| buffer.drop_before(time)).sum::<usize>();
+            state.floors_mut().drop_before(time);
+        }
+        self.counters.blocks_dropped.add(dropped as u64);
+        if dropped > 0 {
+            self.store.prune();
+        }
+    }
+
+    /// Above the cap: what is unsaved is saved, then the oldest quarters of the retention go, one after the other.
+    fn heed_memory_cap(&self) {
+        let cap = self.options.memory_cap_bytes;
+        if cap == 0 || self.memory().total_bytes <= cap {
+            return;
+        }
+        tracing::warn!(cap, used = self.memory().total_bytes, "memory is above its cap: the oldest data goes");
+        self.save_all();
+        self.retire(false);
+        for quarters in [3, 2, 1] {
+            let time = self.now().saturating_sub(self.options.retention_s / 4 * quarters);
+            self.drop_before(time);
+            if self.memory().total_bytes <= cap {
+                return;
+            }
+        }
+    }
+
+    fn is_worth_a_roll(&self, host: &Host) -> bool {
+        let buffers = host.lock().buffers().len().max(1);
+        let on_disk = self.on_disk();
+        on_disk.get(&host.number()).is_some_and(|on_disk| {
+            on_disk.unrolled_blocks >= ROLL_BLOCKS * buffers || on_disk.unrolled_files >= ROLL_FILES
+        })
+    }
+
+    /// Merges the block files of a host that were not rolled yet. Only while everything of it is saved.
+    pub fn roll_host(&self, host: &Host) {
+        let mut saver = self.saver();
+        let (shape, floors) = {
+            let state = host.lock();
+            let all_saved = state.floors().unsaved().is_empty()
+                && state.buffers().iter().all(|buffer| {
+                    buffer.blocks().iter().all(|held| held.state == BlockState::Saved)
+                });
+            if state.is_loading() || !all_saved {
+                return;
+            }
+            let floors: Vec<_> = state.floors().iter().map(|floor| (floor.column, floor.before)).collect();
+            (Arc::clone(state.shape()), floors)
+        };
+        saver.close(host.cluster(), host.name());
+        let dir = self.host_dir(host);
+        let sources = self.unrolled_files(&dir);
+        let resolve = |hash, bytes: &[u8]| -> Option<Arc<Shape>> {
+            if shape.hash() == hash {
+                return Some(Arc::clone(&shape));
+            }
+            let metric = |name: &str, frequency_s| self.store.metric_from_file(name, frequency_s);
+            Shape::decode(bytes, metric).ok().map(|shape| self.store.intern(shape))
+        };
+        let rolled = roll::roll(
+            &*self.disk,
+            &dir,
+            &sources,
+            self.lineage,
+            self.store.catalog(),
+            &shape,
+            &resolve,
+            self.wanted_from(),
+            &floors,
+        );
+        match rolled {
+            Ok(rolled) => {
+                let mut state = host.lock();
+                for merged in rolled.blocks {
+                    let buffer = &mut state.buffers_mut()[usize::from(merged.header().buffer)];
+                    // A block that was patched meanwhile stays, and has the greater `as_of`.
+                    buffer.retain_blocks(|held| {
+                        held.state != BlockState::Saved || !is_inside(&held.block, &merged)
+                    });
+                    buffer.insert(merged, BlockState::Saved);
+                }
+                drop(state);
+                self.counters.rolls.add(1);
+            }
+            Err(RollError::Nothing) => {}
+            Err(e) => {
+                self.counters.rolls_failed.add(1);
+                tracing::error!(directory = %dir.display(), error = %describe(&e), "block files could not be rolled");
+            }
+        }
+        // Also after an error: the next try comes when more is to be gained.
+        if let Some(on_disk) = self.on_disk().get_mut(&host.number()) {
+            (on_disk.unrolled_blocks, on_disk.unrolled_files) = (0, 0);
+        }
+    }
+
+    /// Block files of a directory that a roll may merge.
+    fn unrolled_files(&self, dir: &Path) -> Vec<std::path::PathBuf> {
+        let files = HostFiles::list(&*self.disk, dir).map(|files| files.numbered).unwrap_or_default();
+        files
+            .iter()
+            .filter(|file| !file.json)
+            .map(|file| dir.join(&file.name))
+            .filter(|path| {
+                self.disk
+                    .read_front(path, blockfile::HEADER_BYTES)
+                    .is_ok_and(|front| blockfile::is_block_file(&front) && !front_of(&front).rolled)
+            })
+            .collect()
+    }
+
+    /// Removes files that hold nothing within the retention. Returns how many went.
+    pub fn clean_up(&self) -> u64 {
+        if self.options.cleanup == Cleanup::Keep || self.waiting.phase() != Phase::Ready {
+            return 0;
+        }
+        let saver = self.saver();
+        let limits = Limits {
+            wanted_from: self.wanted_from(),
+            checkpoint_interval_s: self.options.checkpoint_interval_s,
+        };
+        let holds = |path: &Path| -> Result<Holds, LoadError> {
+            if saver.is_active(path) {
+                return Ok(Holds::Newest(Timestamp::MAX));
+            }
+            let bytes = self
+                .disk
+                .map(path)
+                .map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
+            let index = blockfile::index(&bytes);
+            let newest = index.blocks.iter().map(|found| found.header.end()).max();
+            let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+            Ok(newest.map_or(Holds::Unknown { number }, Holds::Newest))
+        };
+        let mut removed = 0;
+        let dirs = HostDirs::list(&*self.disk, &self.options.directory).map(|dirs| dirs.hosts);
+        for dir in dirs.unwrap_or_default() {
+            match self.cleaner.clean_host(&*self.disk, &dir.path, limits, &holds) {
+                Ok(cleaned) => {
+                    removed += cleaned.removed.len() as u64;
+                    for (path, e) in cleaned.failed {
+                        tracing::warn!(path = %path.display(), error = %e, "old file could not be removed");
+                    }
+                }
+                Err(e) => tracing::warn!(error = %describe(&e), "host directory could not be cleaned up"),
+            }
+        }
+        self.counters.files_removed.add(removed);
+        removed
+    }
+}
+
+/// Whether a block says nothing that `merged` does not say.
+fn is_inside(block: &Block, merged: &Block) -> bool {
+    let (a, b) = (block.header(), merged.header());
+    a.grid == b.grid && b.base <= a.base && a.end() <= b.end() && a.as_of <= b.as_of
+}

@@ -1,0 +1,125 @@
+//! [`EngineOptions`]: what the engine is told at start, and why it may refuse.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// When a write is answered, and when the log is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalSync {
+    /// Answered after the log was synced.
+    Always,
+    /// Answered after the log was written; synced every interval.
+    Interval,
+    /// Answered after the log was written; never synced by intent.
+    Write,
+    /// Answered from memory; the log is flushed every 5 s.
+    None,
+}
+
+/// What checkpoints are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Block files behind the log.
+    Wal,
+    /// One JSON file per host and checkpoint.
+    Json,
+}
+
+/// What becomes of files that are older than the retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// They are deleted.
+    Delete,
+    /// They stay where they are.
+    Keep,
+}
+
+/// How values of the levels below are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregation {
+    /// Added.
+    Sum,
+    /// Added and divided by their number.
+    Avg,
+    /// Not at all.
+    None,
+}
+
+/// One metric of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricOption {
+    /// Name as on the wire.
+    pub name: String,
+    /// Seconds per step, > 0.
+    pub frequency_s: u32,
+    /// How levels below are combined.
+    pub aggregation: Aggregation,
+}
+
+/// What names and counts are refused beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineLimits {
+    /// Longest name in bytes.
+    pub name_bytes: usize,
+    /// Most hosts.
+    pub hosts: usize,
+    /// Most series.
+    pub series: usize,
+    /// Most metrics, configured and registered ones together.
+    pub metrics: usize,
+}
+
+/// Everything that the engine is told at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// How long samples are kept in memory, seconds.
+    pub retention_s: i64,
+    /// Longest time a row stays unsaved, seconds; 0 = no checkpoints.
+    pub checkpoint_interval_s: i64,
+    /// Memory above which data is freed early; 0 = none.
+    pub memory_cap_bytes: u64,
+    /// Threads for loading and saving, > 0.
+    pub num_workers: usize,
+    /// What checkpoints are written as.
+    pub format: FileFormat,
+    /// Write binary files that the original reads.
+    pub portable: bool,
+    /// Directory of the checkpoints and of the log.
+    pub directory: PathBuf,
+    /// Log bytes per host that trigger saving; 0 = none.
+    pub max_wal_bytes: u64,
+    /// When a write is answered.
+    pub wal_sync: WalSync,
+    /// Time between two syncs in mode `interval`.
+    pub wal_sync_interval: Duration,
+    /// How far ahead of the clock a sample may be, seconds.
+    pub max_future_s: i64,
+    /// What becomes of old files.
+    pub cleanup: Cleanup,
+    /// Names and counts.
+    pub limits: EngineLimits,
+    /// The catalog.
+    pub metrics: Vec<MetricOption>,
+    /// Frequency, in seconds, at which unknown metrics are registered (aggregation avg); `None`: they are dropped.
+    pub auto_register: Option<u32>,
+}
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory of the checkpoints cannot be used.
+    #[error("cannot use the checkpoint directory {directory}: {what}")]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system says.
+        what: String,
+    },
+    /// Another process has the directory.
+    #[error("the checkpoint directory {directory} is in use by another process")]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+    },
+}

@@ -1,0 +1,279 @@
+//! Sealing heads, saving blocks into block files, and retiring the log behind them.
+
+use std::sync::Arc;
+
+use store_checkpoint::blockfile::{self, FloorsFrame};
+use store_checkpoint::save::HostWork;
+use store_core::Timestamp;
+use store_core::block::{Block, BlockState};
+use store_core::floor::Floor;
+use store_core::host::Host;
+use store_core::stamp::Stamp;
+
+use super::Engine;
+use super::open::describe;
+use super::scribe::position;
+use super::waiting::Phase;
+
+/// Bytes of blocks that one call of the saver is given at most.
+const SAVE_BYTES_MAX: usize = 256 << 20;
+
+/// Which heads are sealed before their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seal {
+    /// None: those that are full and had their grace.
+    Ripe,
+    /// Those begun before this time too.
+    BegunBefore(Timestamp),
+    /// Those that need the log before this stamp too.
+    NeededBefore(Stamp),
+    /// All.
+    All,
+}
+
+/// How a pass of saving went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Saved {
+    pub(super) blocks: u64,
+    pub(super) failed: u64,
+}
+
+/// What a host has to be saved.
+struct Unsaved {
+    host: Arc<Host>,
+    blocks: Vec<Arc<Block>>,
+    floors: Vec<Floor>,
+}
+
+impl Engine {
+    /// Seals heads into blocks: ripe ones without the host's lock, the others under it.
+    pub(super) fn seal(&self, which: Seal) {
+        for host in self.store.all_hosts() {
+            self.seal_host(&host, which);
+        }
+    }
+
+    pub(super) fn seal_host(&self, host: &Host, which: Seal) {
+        let mut state = host.lock();
+        if state.is_loading() {
+            return;
+        }
+        let shape = Arc::clone(state.shape());
+        for buffer in state.buffers_mut() {
+            let early = buffer.heads().any(|head| match which {
+                Seal::Ripe => false,
+                Seal::BegunBefore(time) => head.begun() <= time,
+                Seal::NeededBefore(stamp) => head.first() < stamp,
+                Seal::All => true,
+            });
+            if early {
+                buffer.freeze(&shape);
+            }
+        }
+        let now_or_never = which != Seal::Ripe;
+        let ripe: Vec<_> = state
+            .buffers()
+            .iter()
+            .enumerate()
+            .filter_map(|(number, buffer)| Some((number, buffer.ripe(now_or_never)?)))
+            .collect();
+        drop(state);
+        for (number, head) in ripe {
+            let columns = shape.buffers()[number].columns.len() as u32;
+            let block = head.seal(number as u16, columns, Arc::clone(&shape));
+            // Refused if a late sample came meanwhile: the next pass encodes it again.
+            let swapped = host.lock().buffers_mut()[number].swap(&head, block);
+            self.counters.blocks_sealed.add(u64::from(swapped));
+            if !swapped && which == Seal::All {
+                host.lock().buffers_mut()[number].seal_frozen(&shape);
+            }
+        }
+    }
+
+    /// Appends what is unsaved to block files and syncs them. `imported`: also what other formats hold, whose
+    /// files go afterwards.
+    pub(super) fn save(&self, imported: bool) -> Saved {
+        let mut saved = Saved::default();
+        // Without an open segment no position may reach a file; before all is replayed S must not move.
+        if self.waiting.phase() != Phase::Ready || !self.log.is_open() {
+            return saved;
+        }
+        let mut saver = self.saver();
+        let hosts = self.store.all_hosts();
+        let mut rest = &hosts[..];
+        while !rest.is_empty() {
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            while let Some((host, behind)) = rest.split_first() {
+                if bytes >= SAVE_BYTES_MAX {
+                    break;
+                }
+                rest = behind;
+                if let Some(unsaved) = unsaved_of(host, imported) {
+                    bytes += unsaved.blocks.iter().map(|block| block.bytes()).sum::<usize>();
+                    batch.push(unsaved);
+                }
+            }
+            self.save_batch(&mut saver, &batch, &mut saved);
+        }
+        if imported {
+            for host in &hosts {
+                self.remove_sources(host);
+            }
+        }
+        saved
+    }
+
+    fn save_batch(
+        &self,
+        saver: &mut store_checkpoint::save::Saver,
+        batch: &[Unsaved],
+        saved: &mut Saved,
+    ) {
+        if batch.is_empty() {
+            return;
+        }
+        let work: Vec<HostWork> = batch.iter().map(work_of).collect();
+        let results = saver.save(self.store.catalog(), &work);
+        for (unsaved, result) in batch.iter().zip(results) {
+            match result {
+                Ok(()) => {
+                    let mut state = unsaved.host.lock();
+                    for block in &unsaved.blocks {
+                        state.buffers_mut()[usize::from(block.header().buffer)].mark_saved(block);
+                    }
+                    state.floors_mut().mark_saved(&unsaved.floors);
+                    drop(state);
+                    saved.blocks += unsaved.blocks.len() as u64;
+                    let mut on_disk = self.on_disk();
+                    on_disk.entry(unsaved.host.number()).or_default().unrolled_blocks += unsaved.blocks.len();
+                }
+                Err(e) => {
+                    saved.failed += 1;
+                    let (cluster, host) = (unsaved.host.cluster(), unsaved.host.name());
+                    tracing::error!(cluster, host, error = %describe(&e), "blocks could not be saved: tried again");
+                }
+            }
+        }
+        self.counters.blocks_saved.add(saved.blocks);
+        self.counters.saves_failed.add(saved.failed);
+        self.counters.saves.add(1);
+    }
+
+    /// Unlinks segments that hold nothing that memory alone holds besides.
+    pub(super) fn retire(&self, force: bool) {
+        if self.waiting.phase() != Phase::Ready || self.log.is_degraded() {
+            return;
+        }
+        // Read before the first host: what is logged meanwhile lies behind it.
+        let end = self.log.end();
+        let safe = self.store.all_hosts().iter().map(|host| host.lock().safe()).min().unwrap_or(Stamp::MAX);
+        match self.log.retire(position(safe).min(end), force) {
+            Ok(retired) => self.counters.segments_retired.add(retired.segments as u64),
+            Err(e) => tracing::error!(error = %describe(&e), "the log could not be retired"),
+        }
+    }
+
+    /// Removes files of other formats once every block of the host is in verified block files.
+    fn remove_sources(&self, host: &Host) {
+        let (sources, current_wal) = {
+            let mut on_disk = self.on_disk();
+            let Some(found) = on_disk.get_mut(&host.number()) else { return };
+            if found.sources.is_empty() && found.current_wal.is_none() {
+                return;
+            }
+            (std::mem::take(&mut found.sources), found.current_wal.take())
+        };
+        if self.is_held_by_block_files(host) {
+            self.remove_files(&sources, current_wal.as_ref());
+        } else if let Some(found) = self.on_disk().get_mut(&host.number()) {
+            (found.sources, found.current_wal) = (sources, current_wal);
+        }
+    }
+
+    pub(super) fn remove_files(
+        &self,
+        sources: &[std::path::PathBuf],
+        current_wal: Option<&(std::path::PathBuf, bool)>,
+    ) {
+        for path in sources {
+            if let Err(e) = self.disk.remove(path) {
+                tracing::warn!(path = %path.display(), error = %e, "converted file could not be removed");
+            }
+        }
+        match current_wal {
+            Some((path, true)) => {
+                if let Err(e) = self.disk.remove(path) {
+                    tracing::warn!(path = %path.display(), error = %e, "converted log could not be removed");
+                }
+            }
+            Some((path, false)) => self.set_aside(path, "log of the original, damaged in part"),
+            None => {}
+        }
+    }
+
+    /// Whether every block in memory stands, with a good checksum, in a block file of the host's directory.
+    fn is_held_by_block_files(&self, host: &Host) -> bool {
+        let state = host.lock();
+        let all_saved = state.buffers().iter().all(|buffer| {
+            buffer.blocks().iter().all(|held| held.state == BlockState::Saved)
+        });
+        let wanted: Vec<_> = state
+            .buffers()
+            .iter()
+            .flat_map(|buffer| buffer.blocks())
+            .map(|held| *held.block.header())
+            .collect();
+        drop(state);
+        if !all_saved {
+            return false;
+        }
+        let dir = self.host_dir(host);
+        let Ok(files) = store_checkpoint::files::HostFiles::list(&*self.disk, &dir) else { return false };
+        let mut there = Vec::new();
+        for file in files.numbered.iter().filter(|file| !file.json) {
+            if let Ok(bytes) = self.disk.map(&dir.join(&file.name)) {
+                for found in blockfile::index(&bytes).blocks {
+                    if found.check() {
+                        there.push(found.header);
+                    }
+                }
+            }
+        }
+        wanted.iter().all(|header| there.contains(header))
+    }
+}
+
+fn unsaved_of(host: &Arc<Host>, imported: bool) -> Option<Unsaved> {
+    let state = host.lock();
+    let wanted = |state: BlockState| match state {
+        BlockState::Saved => false,
+        BlockState::Unsaved { .. } => true,
+        BlockState::Imported => imported,
+    };
+    let blocks: Vec<_> = state
+        .buffers()
+        .iter()
+        .flat_map(|buffer| buffer.blocks())
+        .filter(|held| wanted(held.state))
+        .map(|held| Arc::clone(&held.block))
+        .collect();
+    let floors = state.floors().unsaved();
+    (!blocks.is_empty() || !floors.is_empty()).then(|| Unsaved { host: Arc::clone(host), blocks, floors })
+}
+
+fn work_of(unsaved: &Unsaved) -> HostWork {
+    let floors = if unsaved.floors.is_empty() {
+        Vec::new()
+    } else {
+        let shape = Arc::clone(unsaved.host.lock().shape());
+        let floors = unsaved.floors.iter().map(|floor| (floor.column, floor.before)).collect();
+        vec![FloorsFrame { shape, floors }]
+    };
+    HostWork {
+        cluster: unsaved.host.cluster().into(),
+        host: unsaved.host.name().into(),
+        blocks: unsaved.blocks.clone(),
+        floors,
+    }
+}

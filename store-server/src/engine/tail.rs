@@ -1,0 +1,60 @@
+//! [`LogTail`]: what the log of earlier processes holds, sorted by host.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use store_core::record::{Record, kind};
+use store_core::shape::{Shape, ShapeHash};
+use store_core::stamp::Stamp;
+use store_disk::{Disk, Lineage};
+use store_wal::{Found, LogPos, ReplayReport};
+
+use super::scribe::stamp;
+
+/// A frame that is about one host.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    pub(super) stamp: Stamp,
+    pub(super) kind: u8,
+    pub(super) payload: Bytes,
+}
+
+/// Frames of the log by host, in the order of positions, and the shapes that they are numbered by.
+#[derive(Debug, Default)]
+pub(super) struct LogTail {
+    pub(super) hosts: BTreeMap<(Box<str>, Box<str>), Vec<Frame>>,
+    pub(super) shapes: HashMap<ShapeHash, Bytes>,
+    pub(super) report: ReplayReport,
+    /// Frames whose checksum is good and whose content is not: of a newer version, or mistakes of ours.
+    pub(super) unreadable: u64,
+}
+
+impl LogTail {
+    /// Reads the frames from `from` on. Nothing is applied: each host is when its turn comes.
+    pub(super) fn read(disk: &dyn Disk, found: &Found, lineage: Lineage, from: LogPos) -> Self {
+        let mut tail = Self::default();
+        let report = store_wal::replay(disk, found, lineage, from, &mut |position, kind, payload| {
+            tail.enter(Frame { stamp: stamp(position), kind, payload });
+        });
+        tail.report = report;
+        tail
+    }
+
+    fn enter(&mut self, frame: Frame) {
+        let payload = frame.payload.clone();
+        let key = match Record::decode(frame.kind, &payload) {
+            Ok(Record::Shape(bytes)) => {
+                debug_assert_eq!(frame.kind, kind::SHAPE);
+                self.shapes.insert(Shape::hash_of(bytes), frame.payload);
+                return;
+            }
+            Ok(Record::Rows { cluster, host, .. } | Record::Floors { cluster, host, .. }
+            | Record::Samples { cluster, host, .. }) => (cluster.into(), host.into()),
+            Ok(_) | Err(_) => {
+                self.unreadable += 1;
+                return;
+            }
+        };
+        self.hosts.entry(key).or_default().push(frame);
+    }
+}

@@ -1,0 +1,139 @@
+//! What a client cannot do to the server.
+
+use std::time::{Duration, Instant};
+
+use store_server::config::Limits;
+use store_server::http::Timeouts;
+
+use super::client::{Client, ask, ask_with};
+use super::fake::{Fake, Server, Setup};
+
+fn small() -> Setup {
+    let limits = Limits { body_bytes: 1000, decoded_bytes: 5000, ..Limits::default() };
+    Setup { limits, ..Setup::default() }
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused() {
+    let server = Server::start_with(Fake::default(), small());
+    assert_eq!(ask(&server, "POST", "/api/write", &[b'x'; 1000]).status, 200);
+    ask(&server, "POST", "/api/write", &[b'x'; 1001]).error(413);
+    // Also where the length is not told in front.
+    let mut client = Client::connect(&server);
+    client.send(b"POST /api/write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..3 {
+        client.send(format!("190\r\n{}\r\n", "x".repeat(0x190)).as_bytes());
+    }
+    let text = client.answer().unwrap().error(413);
+    assert!(text.contains("1000 bytes"), "{text}");
+    assert_eq!(server.store.written.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_body_that_grows_too_long_when_decompressed_is_refused() {
+    use std::io::Write as _;
+    let server = Server::start_with(Fake::default(), small());
+    let gzip_of = |bytes: usize| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&vec![b'x'; bytes]).unwrap();
+        gzip.finish().unwrap()
+    };
+    let send = |body: &[u8]| ask_with(&server, "POST", "/api/write", &[("Content-Encoding", "gzip")], body);
+    assert_eq!(send(&gzip_of(5000)).status, 200);
+    let bomb = gzip_of(500_000);
+    assert!(bomb.len() < 1000, "{}", bomb.len());
+    let text = send(&bomb).error(413);
+    assert!(text.contains("5000 bytes"), "{text}");
+    assert_eq!(server.store.written.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn memory_for_bodies_is_given_back() {
+    let server = Server::start(Fake::default());
+    for _ in 0..5 {
+        assert_eq!(ask(&server, "POST", "/api/write", &vec![b'x'; 1 << 20]).status, 200);
+    }
+    let status = ask(&server, "GET", "/api/debug/status", b"").json();
+    assert_eq!((&status["http"]["held-bytes"], &status["http"]["body-bytes"]), (&0.into(), &(5 << 20).into()));
+}
+
+fn hasty() -> Setup {
+    let timeouts = Timeouts {
+        header: Duration::from_millis(200),
+        body_idle: Duration::from_millis(200),
+        body: Duration::from_millis(600),
+        stall: Duration::from_millis(300),
+        queue: Duration::from_millis(200),
+        grace: Duration::from_millis(300),
+    };
+    Setup { timeouts, ..Setup::default() }
+}
+
+#[test]
+fn headers_that_never_end_close_the_connection() {
+    let server = Server::start_with(Fake::default(), hasty());
+    let begun = Instant::now();
+    let mut client = Client::connect(&server);
+    client.send(b"POST /api/write HTTP/1.1\r\nHost: x\r\n");
+    if let Some(answer) = client.answer() {
+        assert_eq!(answer.status, 408);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let mut silent = Client::connect(&server);
+    assert!(silent.answer().is_none_or(|answer| answer.status == 408));
+}
+
+#[test]
+fn a_body_that_never_ends_is_answered_with_408() {
+    let server = Server::start_with(Fake::default(), hasty());
+    let mut client = Client::connect(&server);
+    client.send(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc");
+    client.answer().unwrap().error(408);
+    // A piece now and then does not help.
+    let mut client = Client::connect(&server);
+    client.send(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n");
+    for _ in 0..7 {
+        client.send(b"x");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    client.answer().unwrap().error(408);
+    assert_eq!(server.store.written.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_and_its_answer_forgotten() {
+    let mut fake = Fake::default();
+    fake.add("c/h//m", 0, 1, &vec![1.5; 2_000_000]);
+    let server = Server::start_with(fake, hasty());
+    let request = r#"{"cluster": "c", "from": 0, "to": 2000000, "queries": [{"metric": "m", "host": "h"},
+                     {"metric": "m", "host": "h"}, {"metric": "m", "host": "h"}]}"#;
+    let mut client = Client::connect(&server);
+    client.send(format!("GET /api/query HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{request}", request.len()).as_bytes());
+    let held = || ask(&server, "GET", "/api/debug/status", b"").json()["http"]["held-bytes"].as_u64().unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut seen = false;
+    loop {
+        let held = held();
+        seen |= held > 1 << 20;
+        if seen && held == 0 {
+            break;
+        }
+        assert!(Instant::now() < until, "{held} bytes are still held; ever seen: {seen}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn more_connections_than_allowed_wait_for_their_turn() {
+    let setup = Setup { connections_max: 2, ..Setup::default() };
+    let server = Server::start_with(Fake::default(), setup);
+    let mut first = Client::connect(&server);
+    let second = Client::connect(&server);
+    assert_eq!(first.request("POST", "/api/write", &[], b"a").status, 200);
+    let mut third = Client::connect(&server);
+    third.send(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nb");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(server.store.written.lock().unwrap().len(), 1);
+    drop(second);
+    assert_eq!(third.answer().unwrap().status, 200);
+}

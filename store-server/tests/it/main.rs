@@ -1,0 +1,5 @@
+//! What the server does as seen from outside.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
+
+mod http;
