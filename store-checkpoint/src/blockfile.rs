@@ -5,6 +5,7 @@
 //! seed they were written.
 
 use std::fmt;
+use std::path::Path;
 
 use bytes::Bytes;
 use store_core::Timestamp;
@@ -46,7 +47,8 @@ pub const KIND_BLOCK: u8 = 2;
 /// Kind of a frame that holds floors.
 pub const KIND_FLOORS: u8 = 3;
 
-/// The upper half of the seed of every frame: `CCBF` read little endian. The lower half is the file's identity.
+/// The upper half of the seed of every frame: `CCBF` read little endian. The lower half is the identity in the
+/// header.
 pub const SEED_HIGH: u32 = u32::from_le_bytes(MAGIC);
 
 /// Bytes of a floors frame before its floors: shape hash and count.
@@ -57,7 +59,19 @@ pub const FLOOR_BYTES: usize = 12;
 
 const _: () = assert!(HEADER_BYTES == 2 * HALF_BYTES);
 
-/// The seed of all frames of the file with this identity.
+/// Tells the host that a file belongs to from every other, by its lineage and the names of its two directories.
+fn identity(lineage: Lineage, host_dir: &Path) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&lineage.0);
+    let cluster = host_dir.parent().and_then(Path::file_name);
+    for name in [cluster, host_dir.file_name()] {
+        hasher.update(b"/");
+        hasher.update(name.unwrap_or_default().as_encoded_bytes());
+    }
+    hasher.finalize()
+}
+
+/// The seed of all frames of a file with this identity.
 fn seed(identity: u32) -> u64 {
     u64::from(SEED_HIGH) << 32 | u64::from(identity)
 }
@@ -142,6 +156,8 @@ pub struct Index {
     pub floors: Vec<FoundFloors>,
     /// Everything else.
     pub damage: Vec<DamagedRange>,
+    /// Whose file it is: what the header, or without one the frames, were written under.
+    identity: Option<u32>,
 }
 
 /// A block of a file.
@@ -245,6 +261,16 @@ impl Found {
 }
 
 impl Index {
+    /// Whether the file was written for the host of this directory: by the names of its last two levels, cluster
+    /// and host. One that was not is to be set aside, whatever is in it: it was misplaced, or it is what a crash
+    /// left where a new file was not written yet.
+    ///
+    /// Without a header the lineage is not known, and has to be said: `lineage` is that of the store.
+    pub fn is_of(&self, host_dir: &Path, lineage: Lineage) -> bool {
+        let expected = identity(self.lineage.unwrap_or(lineage), host_dir);
+        self.identity.is_none_or(|identity| identity == expected)
+    }
+
     /// Offset of the first block whose bytes are not what was written; reads all of them.
     pub fn first_bad_block(&self) -> Option<u64> {
         self.blocks.iter().find(|found| !found.check()).map(|found| found.offset)
@@ -297,7 +323,7 @@ pub fn index(bytes: &Bytes) -> Index {
     let mut index = Index { file_bytes: bytes.len() as u64, ..Index::default() };
     let header_end = index.file_bytes.min(HEADER_BYTES as u64);
     let halves = Header::halves(bytes);
-    let identity = match halves[0].or(halves[1]) {
+    index.identity = match halves[0].or(halves[1]) {
         Some(header) if header.is_newer() => {
             let Header { version, flags, .. } = header;
             index.note(0..index.file_bytes, BlockFileDamage::Newer { version, flags });
@@ -320,7 +346,7 @@ pub fn index(bytes: &Bytes) -> Index {
             identity::of_frames(bytes)
         }
     };
-    let Some(identity) = identity else {
+    let Some(identity) = index.identity else {
         index.note(header_end..index.file_bytes, BlockFileDamage::Frame(frame::Damage::BadHeader));
         return index;
     };

@@ -63,8 +63,8 @@ pub struct LoadedFile {
 /// The dumps of one host.
 #[derive(Debug, Default)]
 pub struct LoadedDumps {
-    /// In the order of precedence, by end of range, then number, then name: where two have a value for one
-    /// slot, the later one in this list wins.
+    /// In the order of precedence, JSON before version 1, then by end of range, number and name: where two have
+    /// a value for one slot, the later one in this list wins.
     pub files: Vec<LoadedFile>,
     /// Files that could not be read. Nothing was done to them yet.
     pub unreadable: Vec<LoadError>,
@@ -105,10 +105,11 @@ pub fn load_listed(disk: &dyn Disk, host_dir: &Path, listed: &HostFiles, from: i
     loaded
 }
 
-/// A file that does not say its end ranks below all that do.
-fn precedence(file: &LoadedFile) -> (Option<i64>, i64, &Path) {
+/// JSON ranks below version 1, because the original keeps one decimal in it. A file that does not say its end
+/// ranks below those of its kind that do.
+fn precedence(file: &LoadedFile) -> (bool, Option<i64>, i64, &Path) {
     let to = file.content.dump.to;
-    ((to != 0).then_some(to), file.number, &file.path)
+    (file.format == DumpFormat::Bin1, (to != 0).then_some(to), file.number, &file.path)
 }
 
 /// Version 1 and JSON files, and the paths of the other `.bin` files.

@@ -83,6 +83,12 @@ pub enum RollError {
         /// What is wrong.
         what: BlockFileDamage,
     },
+    /// A source was written for another host.
+    #[error("{path} belongs to another host")]
+    Misplaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// What stands at this place was written under a shape that is not known, or is not a prefix of the host's.
     #[error("{path} holds columns at byte {offset} that are not those of the host")]
     Shape {
@@ -142,7 +148,7 @@ pub enum RollError {
 ///
 /// # Errors
 /// See [`RollError`]: after any of them all is as it was, but for a file that could not be removed. It may be tried
-/// again, though after `Damaged` and `Shape` not with better luck.
+/// again, though after `Damaged`, `Misplaced` and `Shape` not with better luck.
 #[expect(clippy::too_many_arguments, reason = "all different, and given once")]
 pub fn roll(
     disk: &dyn Disk,
@@ -155,7 +161,7 @@ pub fn roll(
     keep_from: Timestamp,
     floors: &[(u32, Timestamp)],
 ) -> Result<Rolled, RollError> {
-    let mut gathered = Gathered::read(disk, sources, lineage, shape, resolve)?;
+    let mut gathered = Gathered::read(disk, host_dir, sources, lineage, shape, resolve)?;
     let dropped = gathered.drop_before(keep_from);
     if sources.is_empty() || !dropped && gathered.is_one_rolled() {
         return Err(RollError::Nothing);
@@ -210,7 +216,7 @@ fn put(
     let (tmp, mut file) = create_tmp(disk, host_dir, base)?;
     // Sync before the rename: the name may reach the disk before the bytes do. After an error there is no second
     // try on this file, and no rename.
-    let written = Encoder::new(&tmp, lineage, true).encode(&tmp, catalog, merged, floors).and_then(|bytes| {
+    let written = Encoder::new(host_dir, lineage, true).encode(&tmp, catalog, merged, floors).and_then(|bytes| {
         file.append(&bytes).map_err(|source| BlockFileError::Append { path: tmp.clone(), source })?;
         file.sync().map_err(|source| BlockFileError::Sync { path: tmp.clone(), source })?;
         Ok(bytes)

@@ -137,11 +137,13 @@ fn push_pieces(out: &mut Vec<u8>, pieces: &[Piece]) {
         }
         let step = i64::from(piece.frequency_s);
         out.extend_from_slice(b"{\"start\":");
-        json::push_i64(out, piece.first - step / 2);
+        // Both as the original counts: from where the first slot begins, half a step before its time.
+        let (start, slots) = (piece.first - step / 2, (piece.last - piece.first) / step + 1);
+        json::push_i64(out, start);
         out.extend_from_slice(b",\"len\":");
-        json::push_i64(out, (piece.last - piece.first) / step + 1);
+        json::push_i64(out, slots);
         out.extend_from_slice(b",\"end\":");
-        json::push_i64(out, piece.last + step);
+        json::push_i64(out, start + slots * step);
         if piece.saved {
             out.extend_from_slice(b",\"saved\":true");
         }

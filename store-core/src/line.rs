@@ -5,7 +5,7 @@
 //! └─────────────────────── prefix ────────────────────────┘└─────── rest ──────┘
 //! ```
 //!
-//! [`lines`] cuts a message into lines, [`split_prefix`] a line in two. The *prefix* names the series; all lines of a
+//! [`lines`] cuts a message into lines, [`Line::split`] a line in two. The *prefix* names the series; all lines of a
 //! series have the same prefix byte for byte, so a [`Resolver`](crate::resolver::Resolver) turns the raw bytes into
 //! a series, and the prefix is parsed only when it was never seen. The *rest* is always parsed ([`parse_rest`]).
 //!
@@ -19,7 +19,7 @@
 //! let body = b"# a comment\ncpu_load,hostname=a01,type=socket,type-id=0 value=4.5 1700000000\n";
 //! let line = line::lines(body).next().unwrap();
 //! assert_eq!(line.number, 2);
-//! let (prefix, rest) = line::split_prefix(line.bytes);
+//! let (prefix, rest) = line.split();
 //! assert_eq!(line::metric_of(prefix)?, "cpu_load");
 //! let named = line::parse_prefix(prefix)?;
 //! assert_eq!(line::parse_rest(rest), Ok((4.5, Some(1_700_000_000))));
@@ -46,7 +46,7 @@ mod name;
 mod prefix;
 mod rest;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 pub use self::name::{NAME_BYTES_MAX, NameError, check_name, check_path_name};
 pub use self::prefix::{Path, Place, Prefix, metric_of, parse_prefix};
@@ -76,6 +76,20 @@ pub struct Line<'a> {
     pub indent: usize,
     /// The line.
     pub bytes: &'a [u8],
+    /// Index of its first space, or its length.
+    space: usize,
+}
+
+impl<'a> Line<'a> {
+    /// What [`split_prefix`] makes of it, without looking for the space again.
+    #[inline]
+    #[must_use]
+    pub fn split(&self) -> (&'a [u8], &'a [u8]) {
+        match self.bytes[..self.space].last() {
+            Some(b'\\') => split_prefix(self.bytes),
+            _ => self.bytes.split_at(self.space),
+        }
+    }
 }
 
 impl<'a> Iterator for Lines<'a> {
@@ -83,20 +97,24 @@ impl<'a> Iterator for Lines<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Line<'a>> {
-        while !self.body.is_empty() {
-            let line = self.take_line();
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            match line.first() {
-                // What most lines begin with sorts behind both the space and the number sign.
-                Some(first) if *first > b'#' => {
-                    return Some(Line { number: self.number, indent: 0, bytes: line });
-                }
-                _ => {
-                    let indent = line.iter().take_while(|byte| **byte == b' ').count();
-                    if line.get(indent).is_some_and(|first| *first != b'#') {
-                        return Some(Line { number: self.number, indent, bytes: &line[indent..] });
+        while let Some(first) = self.body.first() {
+            // What most lines begin with sorts behind both the space and the number sign.
+            if *first > b'#' {
+                let (space, end) = match memchr2(b' ', b'\n', self.body) {
+                    Some(space) if self.body[space] == b' ' => {
+                        (space, memchr(b'\n', &self.body[space..]).map(|end| space + end))
                     }
-                }
+                    end => (usize::MAX, end),
+                };
+                let bytes = strip_return(self.take_to(end));
+                return Some(Line { number: self.number, indent: 0, bytes, space: space.min(bytes.len()) });
+            }
+            let line = strip_return(self.take_line());
+            let indent = line.iter().take_while(|byte| **byte == b' ').count();
+            if line.get(indent).is_some_and(|first| *first != b'#') {
+                let bytes = &line[indent..];
+                let space = memchr(b' ', bytes).unwrap_or(bytes.len());
+                return Some(Line { number: self.number, indent, bytes, space });
             }
         }
         None
@@ -121,21 +139,25 @@ impl<'a> Lines<'a> {
         };
         let mut behind = Lines { body: &self.body[end..], number: 0 };
         let tail = if behind.body.is_empty() { behind.body } else { behind.take_line() };
-        if !rest::closes_line(tail.strip_suffix(b"\r").unwrap_or(tail)) {
+        if !rest::closes_line(strip_return(tail)) {
             return false;
         }
         let passed = &self.body[..self.body.len() - behind.body.len()];
-        let ends = memchr::memchr_iter(b'\n', passed).count();
-        self.number += ends + usize::from(!passed.ends_with(b"\n"));
+        self.number += memchr::memchr_iter(b'\n', passed).count();
         self.body = behind.body;
         true
     }
 
     /// The bytes up to the next line end, which is passed.
-    #[inline]
     fn take_line(&mut self) -> &'a [u8] {
+        self.take_to(memchr(b'\n', self.body))
+    }
+
+    /// The bytes up to a line end, or all.
+    #[inline(always)]
+    fn take_to(&mut self, end: Option<usize>) -> &'a [u8] {
         self.number += 1;
-        match memchr(b'\n', self.body) {
+        match end {
             Some(end) => {
                 let (line, tail) = (&self.body[..end], &self.body[end + 1..]);
                 self.body = tail;
@@ -144,6 +166,12 @@ impl<'a> Lines<'a> {
             None => std::mem::take(&mut self.body),
         }
     }
+}
+
+/// Without the carriage return of a CRLF.
+#[inline(always)]
+fn strip_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// Cuts a line behind its prefix, which ends at the first space that is not escaped.

@@ -188,7 +188,9 @@ fn take_exponent(bytes: &[u8]) -> Option<(i32, usize)> {
 #[inline(always)]
 fn round(word: u64, exponent: i32) -> Option<f32> {
     let power = *TENS.get(exponent.unsigned_abs() as usize)?;
-    let close = if exponent < 0 { word as f64 / power } else { word as f64 * power };
+    // One instruction for a signed integer, several for an unsigned one.
+    let exact = i64::try_from(word).map_or_else(|_| word as f64, |word| word as f64);
+    let close = if exponent < 0 { exact / power } else { exact * power };
     if word <= 1 << 53 {
         return Some(close as f32);
     }

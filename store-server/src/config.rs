@@ -17,7 +17,7 @@ use base64::Engine as _;
 
 use crate::duration;
 pub use crate::engine::{Aggregation, Cleanup, FileFormat, WalSync};
-use crate::engine::{EngineLimits, EngineOptions, MetricOption};
+use crate::engine::{EngineLimits, EngineOptions, LOG_SEGMENT_BYTES, MetricOption};
 
 /// The file that is read if none is named and it exists.
 pub const DEFAULT_PATH: &str = "./config.json";
@@ -299,6 +299,7 @@ impl Config {
             portable: store.portable,
             directory: store.directory.clone(),
             max_wal_bytes: store.max_wal_bytes,
+            log_segment_bytes: LOG_SEGMENT_BYTES,
             wal_sync: store.wal_sync,
             wal_sync_interval: store.wal_sync_interval,
             max_future_s: store.max_future_s,

@@ -45,7 +45,8 @@ pub use answer::{
     ReadRequest, Series, StopReport, Unready, WriteReport,
 };
 pub use options::{
-    Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, MetricOption, OpenError, WalSync,
+    Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption, OpenError,
+    WalSync,
 };
 pub use status::{MemoryStatus, Status};
 
@@ -162,6 +163,14 @@ impl Engine {
             first_bad: ingested.first_bad.map(|(line, column, what)| FirstBad { line, column, what }),
             durability,
         }
+    }
+
+    /// Syncs the log up to here.
+    ///
+    /// # Errors
+    /// The log is degraded, or becomes so.
+    pub fn sync_log(&self) -> Result<(), store_wal::CommitError> {
+        self.log.flush(Until::Synced)
     }
 
     /// Waits until the records of a message are where the mode wants them.

@@ -164,7 +164,7 @@ fn watch_signals() -> io::Result<(oneshot::Receiver<&'static str>, oneshot::Rece
                 _ = terminate.recv() => "SIGTERM",
             };
             // Nobody listens only if the process is about to end.
-            drop(told.send(name));
+            told.send(name).ok();
         }
     });
     Ok((stop_told, end_told))

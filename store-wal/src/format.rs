@@ -129,9 +129,9 @@ pub(crate) fn segment_number(name: &OsStr) -> Option<u32> {
 
 /// Whether the name says that its file was set aside, by this crate or another part of the store.
 pub(crate) fn is_set_aside(name: &OsStr) -> bool {
-    name.to_str().and_then(|name| name.rsplit_once(CORRUPT)).is_some_and(|(_, count)| {
-        !count.is_empty() && count.bytes().all(|digit| digit.is_ascii_digit())
-    })
+    name.to_str()
+        .and_then(|name| name.rsplit_once(CORRUPT))
+        .is_some_and(|(_, count)| !count.is_empty() && count.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// The `count`-th name under which the file at `path` may be set aside.

@@ -377,7 +377,11 @@ impl Log {
             Err(source) => return Err(CallError { call: "remove directory", path: dir, source }.into()),
         }
         let parent = parent(&dir);
-        disk.sync_dir(&parent).map_err(|source| CallError { call: "sync directory", path: parent, source })?;
+        disk.sync_dir(&parent).map_err(|source| CallError {
+            call: "sync directory",
+            path: parent,
+            source,
+        })?;
         Ok(())
     }
 
@@ -481,7 +485,8 @@ impl Ops {
         self.number = self.number.max(named);
         let (path, file) = self.create_segment(disk, dir)?;
         let number = self.number;
-        let segment = SegmentFile { path: path.clone(), file_bytes: format::FIRST_BYTES as u64, unreadable: false };
+        let segment =
+            SegmentFile { path: path.clone(), file_bytes: format::FIRST_BYTES as u64, unreadable: false };
         self.files.insert(number, segment);
         self.stale = true;
         match write_first(disk, dir, &path, file, &format::first_bytes(lineage, number, start)) {
@@ -500,11 +505,16 @@ impl Ops {
         }
     }
 
-    fn create_segment(&mut self, disk: &dyn Disk, dir: &Path) -> Result<(PathBuf, Box<dyn DiskFile>), OpenError> {
+    fn create_segment(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+    ) -> Result<(PathBuf, Box<dyn DiskFile>), OpenError> {
         let mut tried = 0;
         loop {
             tried += 1;
-            let Some(number) = self.number.checked_add(1).filter(|number| *number <= format::NUMBER_MAX) else {
+            let Some(number) = self.number.checked_add(1).filter(|number| *number <= format::NUMBER_MAX)
+            else {
                 return Err(OpenError::NoNumber { path: dir.to_owned() });
             };
             self.number = number;
@@ -528,7 +538,11 @@ impl Ops {
             remove(disk, &path)?;
             self.files.remove(&number);
         }
-        disk.sync_dir(dir).map_err(|source| CallError { call: "sync directory", path: dir.to_owned(), source })?;
+        disk.sync_dir(dir).map_err(|source| CallError {
+            call: "sync directory",
+            path: dir.to_owned(),
+            source,
+        })?;
         self.stale = false;
         Ok(())
     }

@@ -141,7 +141,12 @@ fn replay_segment(
                 pending_ranges += 1;
                 if report.damaged.len() + pending.len() < DAMAGED_LISTED_MAX {
                     let path = segment.path.clone();
-                    pending.push(DamagedRange { path, offset: offset + skipped, bytes: length - skipped, what });
+                    pending.push(DamagedRange {
+                        path,
+                        offset: offset + skipped,
+                        bytes: length - skipped,
+                        what,
+                    });
                 }
             }
         }
@@ -158,4 +163,3 @@ fn replay_segment(
         report.torn_tail_bytes += pending_bytes;
     }
 }
-

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use store_disk::frame::{Check, Frames, Item};
 use store_disk::{Disk, EntryKind, Lineage};
 
+use crate::LogPos;
 use crate::error::{CallError, ScanError};
 use crate::format::{self, Header};
-use crate::LogPos;
 
 /// Names that are tried for a file that is set aside.
 const ASIDE_NAMES_MAX: u32 = 10_000;
@@ -83,8 +83,13 @@ pub enum ForeignKind {
 /// # Errors
 /// [`ScanError::List`]: the directory is there and cannot be listed.
 pub fn scan(disk: &dyn Disk, dir: &Path) -> Result<Found, ScanError> {
-    let mut found =
-        Found { dir: dir.to_owned(), segments: BTreeMap::new(), foreign: Vec::new(), greatest: 0, set_aside: 0 };
+    let mut found = Found {
+        dir: dir.to_owned(),
+        segments: BTreeMap::new(),
+        foreign: Vec::new(),
+        greatest: 0,
+        set_aside: 0,
+    };
     let entries = match disk.list(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
@@ -110,10 +115,13 @@ pub fn scan(disk: &dyn Disk, dir: &Path) -> Result<Found, ScanError> {
 impl Segment {
     fn look_at(disk: &dyn Disk, path: PathBuf, number: u32) -> Self {
         let bytes = disk.map(&path).ok();
-        let file_bytes = bytes.as_ref().map_or_else(|| disk.len(&path).unwrap_or(0), |bytes| bytes.len() as u64);
+        let file_bytes =
+            bytes.as_ref().map_or_else(|| disk.len(&path).unwrap_or(0), |bytes| bytes.len() as u64);
         let front = match &bytes {
             Some(bytes) => Header::decode(bytes),
-            None => disk.read_front(&path, format::HEADER_BYTES).ok().and_then(|front| Header::decode(&front)),
+            None => {
+                disk.read_front(&path, format::HEADER_BYTES).ok().and_then(|front| Header::decode(&front))
+            }
         };
         let header = match front {
             Some(header) if header.version != format::VERSION => HeaderState::Newer(header.version),
@@ -268,7 +276,8 @@ pub fn sync_found(disk: &dyn Disk, found: &Found, from: LogPos) -> Result<(), Ca
 pub fn set_aside(disk: &dyn Disk, found: &Found, lineage: Lineage) -> Vec<Result<PathBuf, CallError>> {
     let foreign = found.foreign(lineage);
     let ours = |foreign: &&Foreign| matches!(foreign.what, ForeignKind::Lineage(_) | ForeignKind::Version(_));
-    let mut done: Vec<_> = foreign.iter().filter(ours).map(|foreign| rename_aside(disk, &foreign.path)).collect();
+    let mut done: Vec<_> =
+        foreign.iter().filter(ours).map(|foreign| rename_aside(disk, &foreign.path)).collect();
     if done.iter().any(Result::is_ok)
         && let Err(source) = disk.sync_dir(&found.dir)
     {

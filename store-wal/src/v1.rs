@@ -78,7 +78,8 @@ pub fn replay(bytes: &[u8], sink: &mut dyn FnMut(Record<'_>)) -> Report {
             report.records += 1;
             at += length;
         } else {
-            let skipped = rest.get(1..).and_then(|rest| finder.find(rest)).map_or(rest.len(), |found| found + 1);
+            let skipped =
+                rest.get(1..).and_then(|rest| finder.find(rest)).map_or(rest.len(), |found| found + 1);
             report.bytes_damaged += skipped as u64;
             at += skipped;
         }

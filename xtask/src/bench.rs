@@ -29,7 +29,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// A store whose answers do not change for so long has lost what is missing.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// A kill comes so long after the last answer: some stores promise nothing for the last seconds.
-const KILL_AFTER: Duration = Duration::from_secs(7);
+const KILL_AFTER: Duration = Duration::from_secs(12);
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -138,8 +138,6 @@ fn measure(
     measured.add("first start: listening", millis(server.wait_listening()?));
     let samples = ingest(&server, api, fleet, arguments, &mut measured)?;
     memory(&server, &mut measured)?;
-    let disk = process::disk_bytes(&data)? as f64 / samples;
-    measured.add("disk after ingest, B/sample", format!("{disk:.2}"));
     let written = Instant::now();
     let mut client = server.client()?;
     await_answers(&server, &mut client, api, range)?;
@@ -289,20 +287,21 @@ fn await_answers(
     range: Range<'_>,
 ) -> anyhow::Result<(Duration, f64)> {
     let begin = Instant::now();
-    let (mut best, mut since) = (0.0, begin);
+    let (mut best, mut since) = (None, begin);
     loop {
         if client.is_closed() {
             *client = server.client()?;
         }
-        // A server that has only just begun to listen may still answer with errors.
         let share = api.answered(client, range)?;
-        if share >= 1.0 {
-            return Ok((server.age(), share));
+        if share.is_some_and(|share| share >= 1.0) {
+            return Ok((server.age(), 1.0));
         }
         if share > best {
             (best, since) = (share, Instant::now());
-        } else if since.elapsed() > ANSWER_PATIENCE && best > 0.0 || begin.elapsed() > ANSWER_LIMIT {
-            return Ok((server.age(), best));
+        }
+        let stuck = best.is_some() && since.elapsed() > ANSWER_PATIENCE;
+        if stuck || begin.elapsed() > ANSWER_LIMIT {
+            return Ok((server.age(), best.unwrap_or(0.0)));
         }
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,7 +1,7 @@
 //! The identity of a file whose header is lost, from any frame that is still whole.
 //!
-//! Every file has a seed of its own, or the bytes of another host's file, which a crash can leave in a hole of
-//! this one, would be frames here too. A frame's header checksum covers the seed; with all else that it covers
+//! The files of every host have a seed of their own, or the bytes of another host's file, which a crash can leave
+//! in a hole of this one, would be frames here too. A frame's header checksum covers the seed; with all else that it covers
 //! known, the 32 unknown bits follow from its 32 bits. Whether a frame is whole its payload checksum says,
 //! which does not need the seed.
 

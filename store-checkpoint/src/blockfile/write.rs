@@ -11,7 +11,7 @@ use store_core::metric::Catalog;
 use store_core::shape::{Shape, ShapeHash};
 use store_disk::{Disk, DiskFile, Lineage, frame};
 
-use super::{FLAG_ROLLED, Header, KIND_BLOCK, KIND_FLOORS, KIND_SHAPE, VERSION, seed};
+use super::{FLAG_ROLLED, Header, KIND_BLOCK, KIND_FLOORS, KIND_SHAPE, VERSION, identity, seed};
 
 /// Names that are tried for a new file before giving up.
 pub(crate) const NAMES_MAX: usize = 10_000;
@@ -89,9 +89,10 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(path: &Path, lineage: Lineage, rolled: bool) -> Self {
+    /// For a file in `host_dir`.
+    pub(crate) fn new(host_dir: &Path, lineage: Lineage, rolled: bool) -> Self {
         let flags = if rolled { FLAG_ROLLED } else { 0 };
-        let header = Header { version: VERSION, flags, lineage, identity: identity(path, lineage) };
+        let header = Header { version: VERSION, flags, lineage, identity: identity(lineage, host_dir) };
         Self { header, offset: 0, shapes: HashSet::new() }
     }
 
@@ -145,20 +146,6 @@ impl Encoder {
     }
 }
 
-/// Tells the file from every other: from lineage, cluster, host and name rather than drawn, so that the same
-/// calls give the same bytes.
-fn identity(path: &Path, lineage: Lineage) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&lineage.0);
-    let mut components: Vec<_> = path.components().rev().take(3).collect();
-    components.reverse();
-    for component in components {
-        hasher.update(b"/");
-        hasher.update(component.as_os_str().as_encoded_bytes());
-    }
-    hasher.finalize()
-}
-
 fn encode_floors(frame: &FloorsFrame) -> Vec<u8> {
     let mut out = Vec::with_capacity(super::FLOORS_HEAD_BYTES + frame.floors.len() * super::FLOOR_BYTES);
     out.extend_from_slice(&frame.shape.hash().0);
@@ -199,7 +186,7 @@ impl BlockFile {
             let path = host_dir.join(format!("{number}.bin"));
             match disk.create(&path) {
                 Ok(file) => {
-                    let encoder = Encoder::new(&path, lineage, false);
+                    let encoder = Encoder::new(host_dir, lineage, false);
                     return Ok(Self { path, file, encoder, given_up: false });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}

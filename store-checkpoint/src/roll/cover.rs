@@ -10,7 +10,7 @@ use store_disk::frame::Damage;
 
 use crate::blockfile::{BlockFileDamage, FoundFloors, Index};
 
-/// Whether the file `other` of the same host may be unlinked, once the directory was synced, because a roll has put
+/// Whether the file `other` of the same host ([`Index::is_of`]) may be unlinked, once the directory was synced, because a roll has put
 /// all that it holds into the file `rolled`: every slot of its blocks, as of the same stamp or a later one, and its
 /// floors.
 ///

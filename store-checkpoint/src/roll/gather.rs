@@ -58,12 +58,16 @@ impl Gathered {
     /// Reads the sources and verifies every block of them.
     pub(super) fn read(
         disk: &dyn Disk,
+        host_dir: &Path,
         paths: &[PathBuf],
         lineage: Lineage,
         shape: &Arc<Shape>,
         resolve: &Resolve<'_>,
     ) -> Result<Self, RollError> {
         let sources: Vec<Source> = paths.iter().map(|path| Source::read(disk, path)).collect::<Result<_, _>>()?;
+        if let Some(source) = sources.iter().find(|source| !source.index.is_of(host_dir, lineage)) {
+            return Err(RollError::Misplaced { path: source.path.clone() });
+        }
         let shapes = Shapes { sources: &sources, host: shape, resolve, known: HashMap::new() };
         let (pieces, floors) = shapes.decode(lineage)?;
         Ok(Self { sources, pieces: rank(pieces), floors })
@@ -136,7 +140,9 @@ impl Gathered {
             }
             let index = blockfile::index(&disk.map(&path).map_err(read(&path))?);
             let ours = index.lineage == Some(lineage);
-            if index.blocks.iter().any(|found| self.hides(merged, (ours, found.header.as_of), &found.header)) {
+            // What belongs to another host is not shown with this one.
+            if index.is_of(host_dir, lineage)
+                && index.blocks.iter().any(|found| self.hides(merged, (ours, found.header.as_of), &found.header)) {
                 return Err(RollError::Overlaps { path });
             }
         }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use store_checkpoint::{Dump, Run};
 
+mod block_file;
+mod blocks;
 mod cleanup;
 mod damage;
 mod directory;
@@ -14,6 +16,7 @@ mod golden;
 mod layout;
 mod load;
 mod round_trip;
+mod save;
 
 /// A file below `tests/golden`.
 fn golden_path(name: &str) -> PathBuf {

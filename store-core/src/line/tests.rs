@@ -416,8 +416,26 @@ fn likely_bytes(bytes_max: usize) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(prop_oneof![8 => likely, 1 => any::<u8>()], 0..bytes_max)
 }
 
+/// [`lines`] by the letter of its grammar.
+fn lines_slowly(body: &[u8]) -> Vec<(usize, usize, &[u8])> {
+    let cut = |number: usize, line: &[u8]| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let indent = line.iter().position(|byte| *byte != b' ')?;
+        (line[indent] != b'#').then_some((number + 1, indent, line.len()))
+    };
+    let all = body.split(|byte| *byte == b'\n').enumerate();
+    all.filter_map(|(number, line)| cut(number, line).map(|(n, indent, end)| (n, indent, &line[indent..end])))
+        .collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn a_message_is_cut_where_a_slow_reader_cuts_it(body in likely_bytes(120)) {
+        let found: Vec<_> = lines(&body).map(|line| (line.number, line.indent, line.bytes)).collect();
+        prop_assert_eq!(found, lines_slowly(&body));
+    }
 
     #[test]
     fn the_prefix_ends_where_a_slow_reader_finds_its_end(line in likely_bytes(60)) {
@@ -433,6 +451,7 @@ proptest! {
             before = line.number;
             prop_assert!(!line.bytes.is_empty() && !line.bytes.contains(&b'\n'));
             let (prefix, rest) = split_prefix(line.bytes);
+            prop_assert_eq!(line.split(), (prefix, rest));
             prop_assert_eq!(&[prefix, rest].concat()[..], line.bytes);
             let named = parse_prefix(prefix);
             match (&named, metric_of(prefix)) {

@@ -202,6 +202,40 @@ fn ever_new_prefixes_displace_each_other_and_not_what_is_in_use() {
 }
 
 #[test]
+fn what_is_no_longer_asked_for_makes_room() {
+    let (resolver, hashes) = fleet(3000, 2000);
+    let (old, new) = hashes.split_at(1500);
+    let mut missing = Vec::new();
+    for round in 0..8 {
+        let half = if round < 4 { old } else { new };
+        let mut reader = resolver.reader();
+        let learned: Vec<_> =
+            half.iter().filter(|hash| reader.get(**hash).is_none()).map(|hash| (*hash, series(0))).collect();
+        drop(reader);
+        resolver.insert_many(&learned);
+        missing.push(learned.len());
+    }
+    assert_eq!((missing[3], missing[7]), (0, 0), "{missing:?}");
+    assert!(missing[4] > 0, "nothing was displaced");
+}
+
+#[test]
+fn hashes_are_compared_whole() {
+    let resolver = Resolver::new(100);
+    let (first, second) = (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
+    resolver.insert_many(&[(first, series(1)), (second, series(2))]);
+    for bit in 0..64 {
+        let mut reader = resolver.reader();
+        assert_eq!(reader.get(first ^ 1 << bit), None);
+        assert_eq!(reader.get(first), Some(series(1)));
+        // The second is the guess now.
+        assert_eq!(reader.get(second ^ 1 << bit), None);
+        assert_eq!(reader.get(second), Some(series(2)));
+        assert_eq!(reader.found(), Found { predicted: 1, searched: 1, missing: 2 });
+    }
+}
+
+#[test]
 fn a_series_costs_at_most_36_bytes() {
     for count in [10_000_u32, 58_000, 200_000] {
         let (resolver, _) = fleet(count, 1 << 20);

@@ -200,7 +200,7 @@ fn a_value_of_the_wrong_type_is_refused_by_path_line_and_column() {
         (minimal("", "", r#", "checkpoint-interval": 12"#), "metric-store.checkpoint-interval: invalid type"),
         (minimal("", "", r#", "checkpoints": {"file-format": "avro"}"#), "metric-store.checkpoints.file-format: unknown variant `avro`"),
         (minimal("", "", r#", "wal-sync": "sometimes""#), "metric-store.wal-sync: unknown variant `sometimes`"),
-        (minimal(r#""addr": "a:1", "addr": "b:1""#, "", ""), "main.addr: duplicate field `addr`"),
+        (minimal(r#""addr": "a:1", "addr": "b:1""#, "", ""), "main: duplicate field `addr`"),
         ("{".to_owned(), "EOF while parsing"),
         (String::new(), "EOF while parsing"),
         ("[1]".to_owned(), "invalid type"),

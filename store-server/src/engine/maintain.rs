@@ -109,8 +109,11 @@ impl Engine {
         )
     }
 
-    /// A checkpoint: everything that memory or other formats hold goes into files, and the log behind it.
+    /// A checkpoint: everything that is sealed, or that other formats hold, goes into files, and the log behind it.
     pub fn checkpoint(&self) {
+        if self.options.checkpoint_interval_s > 0 {
+            self.seal(Seal::BegunBefore(self.clock.now_s() - self.options.checkpoint_interval_s));
+        }
         let saved = self.save_all();
         self.retire(false);
         tracing::info!(blocks = saved.blocks, failed = saved.failed, "checkpoint written");
@@ -210,8 +213,15 @@ impl Engine {
         })
     }
 
+    /// Merges the block files of a host now, whether or not it is worth it.
+    pub fn roll(&self, cluster: &str, host: &str) {
+        if let Some(host) = self.store.host(cluster, host) {
+            self.roll_host(&host);
+        }
+    }
+
     /// Merges the block files of a host that were not rolled yet. Only while everything of it is saved.
-    pub fn roll_host(&self, host: &Host) {
+    fn roll_host(&self, host: &Host) {
         let mut saver = self.saver();
         let (shape, floors) = {
             let state = host.lock();

@@ -80,7 +80,8 @@ impl Engine {
             }
         }
         let start = start.unwrap_or(LogPos::ZERO);
-        let log_options = LogOptions::default();
+        let log_options =
+            LogOptions { segment_bytes_max: options.log_segment_bytes, ..LogOptions::default() };
         let opened = Log::open(
             Arc::clone(&disk),
             log_dir.clone(),

@@ -69,6 +69,9 @@ pub struct EngineLimits {
     pub metrics: usize,
 }
 
+/// Bytes after which the log goes on to its next segment, unless somebody says otherwise.
+pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
+
 /// Everything that the engine is told at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
@@ -88,6 +91,8 @@ pub struct EngineOptions {
     pub directory: PathBuf,
     /// Log bytes per host that trigger saving; 0 = none.
     pub max_wal_bytes: u64,
+    /// Bytes after which the log goes on to its next segment.
+    pub log_segment_bytes: u64,
     /// When a write is answered.
     pub wal_sync: WalSync,
     /// Time between two syncs in mode `interval`.

@@ -2,4 +2,5 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
 
+mod crash;
 mod http;

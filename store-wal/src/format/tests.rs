@@ -80,7 +80,9 @@ fn the_tables_of_version_1_are_the_layout_that_is_written() {
         let (offset, field) = (row[0].as_str(), row[2].as_str());
         match (offset, field) {
             ("0", "magic") => assert_eq!(record[..4], v1::RECORD_MAGIC),
-            ("4", "payload_len") => assert_eq!(record[4..8], u32::try_from(payload_len).unwrap().to_le_bytes()),
+            ("4", "payload_len") => {
+                assert_eq!(record[4..8], u32::try_from(payload_len).unwrap().to_le_bytes())
+            }
             ("8", "payload") => {}
             ("8+n", "payload_crc") => assert_eq!(
                 record[8 + payload_len..],

@@ -36,7 +36,8 @@ impl Campaign {
     fn live(&mut self, disk: &SimDisk, ledger: Ledger, seed: u64, steps: u32) -> Ledger {
         let mut rng = StdRng::seed_from_u64(seed);
         if rng.random_ratio(2, 5) {
-            let op = [Op::Append, Op::Sync, Op::Sync, Op::SyncDir, Op::Create, Op::SyncFile, Op::List, Op::Remove];
+            let op =
+                [Op::Append, Op::Sync, Op::Sync, Op::SyncDir, Op::Create, Op::SyncFile, Op::List, Op::Remove];
             let op = op[rng.random_range(0..op.len())];
             let effect = [
                 Effect::Error(libc::EIO),
@@ -63,7 +64,14 @@ impl Campaign {
     }
 
     /// Crashes one history at every call.
-    fn history(&mut self, base: &SimDisk, ledger: &Ledger, seed: u64, steps: u32, depth: usize) -> Result<(), String> {
+    fn history(
+        &mut self,
+        base: &SimDisk,
+        ledger: &Ledger,
+        seed: u64,
+        steps: u32,
+        depth: usize,
+    ) -> Result<(), String> {
         let whole = base.fork();
         whole.record();
         self.live(&whole, ledger.clone(), seed, steps);
@@ -88,7 +96,8 @@ impl Campaign {
                 self.counts.crashes += 1;
                 for (crash, image) in disk.images(if depth == 0 { 4 } else { 2 }, rng.random()) {
                     let what = || format!("seed {seed}, depth {depth}, {call:?}, {torn:?}, {crash:?}");
-                    self.image(&image, &ledger, &crash, depth, &mut rng).map_err(|error| format!("{error}; {}", what()))?;
+                    self.image(&image, &ledger, &crash, depth, &mut rng)
+                        .map_err(|error| format!("{error}; {}", what()))?;
                 }
             }
         }
@@ -158,8 +167,8 @@ fn the_harness_notices_each_planted_mistake() {
     ];
     for mistake in planted {
         let mut campaign = Campaign::new(mistake);
-        let noticed = (0..40)
-            .find_map(|seed| campaign.history(&new_disk(), &Ledger::default(), seed, 14, 0).err());
+        let noticed =
+            (0..40).find_map(|seed| campaign.history(&new_disk(), &Ledger::default(), seed, 14, 0).err());
         let Some(error) = noticed else { panic!("{mistake:?} passes: {:?}", campaign.counts) };
         println!("{mistake:?} noticed after {} images: {error}", campaign.counts.images);
     }

@@ -76,7 +76,10 @@ fn every_flipped_bit_costs_at_most_its_frame() {
             assert_eq!(report.damaged_ranges, u64::from(bytes > 0), "bit {bit}");
             let offset = hit.map_or(64, |hit| u64::from(rows[hit].0.offset()));
             for range in &report.damaged {
-                assert_eq!((range.offset, range.bytes, range.path.as_path()), (offset, bytes, segment(1).as_path()));
+                assert_eq!(
+                    (range.offset, range.bytes, range.path.as_path()),
+                    (offset, bytes, segment(1).as_path())
+                );
             }
         }
         assert_eq!(found(&disk).lineage(), Some(LINEAGE), "bit {bit}");
@@ -114,7 +117,7 @@ fn frames_behind_garbage_zeros_and_lost_pages_are_found() {
         ("noise", |hole| hole.iter_mut().zip(0u32..).for_each(|(byte, n)| *byte = (n * n * 31 + 7) as u8)),
     ];
     for (name, patch) in patches {
-        for hole in [90..91, 100..200, 150..260] {
+        for hole in [92..93, 100..200, 150..260] {
             let disk = disk.fork();
             disk.patch(segment(1), |bytes| patch(&mut bytes[hole.clone()])).unwrap();
             let (got, report) = replay_from(&disk, LogPos::ZERO);
@@ -174,7 +177,9 @@ fn what_cannot_be_read_is_reported_and_set_aside_and_never_unlinked() {
     let row = append(&log, b"row");
     log.flush(Until::Synced).unwrap();
     drop(log);
-    disk.fail(Fault::new(Effect::Error(libc::EIO), |call| call.op == Op::Map && call.path == segment(1)).for_ever());
+    disk.fail(
+        Fault::new(Effect::Error(libc::EIO), |call| call.op == Op::Map && call.path == segment(1)).for_ever(),
+    );
     let found = found(&disk);
     assert_eq!(found.unreadable(), [segment(1).as_path()]);
     assert_eq!(found.lineage(), Some(LINEAGE));
@@ -199,7 +204,8 @@ fn what_cannot_be_read_is_reported_and_set_aside_and_never_unlinked() {
     disk.put(format!("{}.corrupt-1", segment(1).display()), b"older").unwrap();
     let retired = log.retire(log.end(), false).unwrap();
     assert_eq!(retired.segments, 1);
-    let aside = |number, count| std::path::PathBuf::from(format!("{}.corrupt-{count}", segment(number).display()));
+    let aside =
+        |number, count| std::path::PathBuf::from(format!("{}.corrupt-{count}", segment(number).display()));
     assert_eq!(retired.set_aside, [aside(1, 2), aside(2, 1)]);
     assert_eq!(disk.contents(aside(1, 2)).unwrap(), broken);
     assert_eq!(disk.contents(aside(2, 1)).unwrap(), garbage);
@@ -228,8 +234,16 @@ fn segments_of_another_lineage_or_version_are_told_apart_and_set_aside() {
     let other = new_disk();
     let theirs = Lineage([1; 16]);
     let empty = scan(&other, Path::new(DIR)).unwrap();
-    let log =
-        Log::open(Arc::new(other.clone()), DIR.into(), &empty, theirs, 8, LogPos::ZERO, LogOptions::default()).unwrap();
+    let log = Log::open(
+        Arc::new(other.clone()),
+        DIR.into(),
+        &empty,
+        theirs,
+        8,
+        LogPos::ZERO,
+        LogOptions::default(),
+    )
+    .unwrap();
     append(&log, b"theirs");
     log.flush(Until::Synced).unwrap();
     disk.put(segment(9), other.contents(segment(9)).unwrap()).unwrap();
@@ -260,7 +274,10 @@ fn segments_of_another_lineage_or_version_are_told_apart_and_set_aside() {
     let done: Vec<_> = set_aside(&disk, &found, LINEAGE).into_iter().map(Result::unwrap).collect();
     let aside = |number| std::path::PathBuf::from(format!("{}.corrupt-1", segment(number).display()));
     assert_eq!(done, [aside(5), aside(9)]);
-    assert_eq!(disk.after_power_loss(&store_disk::sim::Keep::Nothing).contents(aside(9)), before.get(&segment(9)).cloned());
+    assert_eq!(
+        disk.after_power_loss(&store_disk::sim::Keep::Nothing).contents(aside(9)),
+        before.get(&segment(9)).cloned()
+    );
     // The number of the directory entry still counts.
     let log = open(Arc::new(disk.clone()));
     assert_eq!(log.segment(), 4);
@@ -304,7 +321,9 @@ fn segments_are_replayed_in_the_order_of_their_numbers_over_gaps_from_the_positi
     }
     rows.retain(|(at, _)| ![2, 7, 8].contains(&at.segment()));
     let (first, last) = (rows[0].0, rows[rows.len() - 1].0);
-    for from in [LogPos::ZERO, first, rows[5].0, LogPos::new(7, 99), LogPos::new(9, 89), last, LogPos::new(13, 0)] {
+    for from in
+        [LogPos::ZERO, first, rows[5].0, LogPos::new(7, 99), LogPos::new(9, 89), last, LogPos::new(13, 0)]
+    {
         let (got, report) = replay_from(&disk, from);
         let expected: Rows = rows.iter().filter(|(at, _)| *at >= from).cloned().collect();
         assert_eq!(got, expected, "from {from}");

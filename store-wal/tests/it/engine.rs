@@ -106,7 +106,11 @@ impl Memory {
         if logged {
             self.ledger.sent.insert(last, payload.clone());
         }
-        self.ledger.story.push(format!("row {} at {last}{}", row_of(&payload), if logged { "" } else { " unlogged" }));
+        self.ledger.story.push(format!(
+            "row {} at {last}{}",
+            row_of(&payload),
+            if logged { "" } else { " unlogged" }
+        ));
         self.rows.insert(row_of(&payload), (last, payload));
         logged.then_some(last)
     }
@@ -114,7 +118,12 @@ impl Memory {
 
 impl Engine {
     /// Begins a life on `disk`. The ledger if the log could not be read: it is to be tried again.
-    pub(crate) fn start(disk: &SimDisk, ledger: Ledger, mistake: Mistake, rng: &mut StdRng) -> Result<Self, Ledger> {
+    pub(crate) fn start(
+        disk: &SimDisk,
+        ledger: Ledger,
+        mistake: Mistake,
+        rng: &mut StdRng,
+    ) -> Result<Self, Ledger> {
         let probe = Probe::arc(disk);
         probe.set_lie(move |op, path| match mistake {
             Mistake::NoSyncOfTheDirectory => op == Op::SyncDir && path == Path::new(DIR),
@@ -320,7 +329,10 @@ impl Engine {
         // A live row that comes meanwhile is logged, and not acknowledged.
         let payload = memory.ledger.payload(rng);
         if let Some(at) = memory.apply(&self.log, payload) {
-            assert!(self.log.commit(at, Until::Written).is_err(), "acknowledged before the heal has finished");
+            assert!(
+                self.log.commit(at, Until::Written).is_err(),
+                "acknowledged before the heal has finished"
+            );
         }
         let finished = self.log.heal_finish();
         memory.ledger.story.push(format!("healed: {finished:?}"));
@@ -369,7 +381,9 @@ pub(crate) fn judge(image: &SimDisk, ledger: &Ledger, kill: bool, mistake: Mista
         from = LogPos::new(found.greatest(), 64);
     }
     let mut got = Vec::new();
-    replay(image, &found, LINEAGE, from, &mut |position, kind, bytes| got.push((position, kind, bytes.to_vec())));
+    replay(image, &found, LINEAGE, from, &mut |position, kind, bytes| {
+        got.push((position, kind, bytes.to_vec()))
+    });
     if !got.is_sorted_by(|a, b| a.0 < b.0) {
         return Err("out of order".to_owned());
     }
@@ -407,7 +421,9 @@ pub(crate) fn judge(image: &SimDisk, ledger: &Ledger, kill: bool, mistake: Mista
     }
     let again = scan(&next, Path::new(DIR)).map_err(|error| error.to_string())?;
     let mut second = Vec::new();
-    replay(&next, &again, LINEAGE, from, &mut |position, kind, bytes| second.push((position, kind, bytes.to_vec())));
+    replay(&next, &again, LINEAGE, from, &mut |position, kind, bytes| {
+        second.push((position, kind, bytes.to_vec()))
+    });
     if second != got || again.start(LINEAGE).unwrap_or_default() < named.unwrap_or_default() {
         return Err("a second start finds something else".to_owned());
     }

@@ -9,7 +9,9 @@ use store_disk::sim::{Crash, Effect, Fault, Keep, Op, Torn};
 use store_wal::{Appended, CommitError, Log, LogOptions, LogPos, Until, sync_found};
 
 use crate::engine::{Engine, Ledger, Mistake, judge};
-use crate::support::{DIR, KIND, LINEAGE, Probe, append, found, new_disk, open, open_with, replayed, segment};
+use crate::support::{
+    DIR, KIND, LINEAGE, Probe, append, found, new_disk, open, open_with, replayed, segment,
+};
 
 /// A fixed life: what a small engine does with `seed`, then the end of all faults, then a heal.
 fn live(disk: &SimDisk, ledger: Ledger, seed: u64) -> Ledger {
@@ -19,7 +21,9 @@ fn live(disk: &SimDisk, ledger: Ledger, seed: u64) -> Ledger {
         // The directory could not be listed, or a file not mapped: the caller tries again.
         Err(ledger) => {
             disk.clear_faults();
-            let Ok(engine) = Engine::start(disk, ledger, Mistake::None, &mut rng) else { panic!("cannot list") };
+            let Ok(engine) = Engine::start(disk, ledger, Mistake::None, &mut rng) else {
+                panic!("cannot list")
+            };
             engine
         }
     };
@@ -70,8 +74,9 @@ fn every_call_may_fail_in_every_way_once_a_few_times_or_until_the_end() {
                     let ledger = live(&disk, ledger.clone(), seed + 100);
                     lives += 1;
                     let image = disk.after_power_loss(&Keep::Nothing);
-                    judge(&image, &ledger, false, Mistake::None)
-                        .unwrap_or_else(|error| panic!("seed {seed}, call {number}, {effect:?} × {times}: {error}"));
+                    judge(&image, &ledger, false, Mistake::None).unwrap_or_else(|error| {
+                        panic!("seed {seed}, call {number}, {effect:?} × {times}: {error}")
+                    });
                 }
             }
         }
@@ -109,7 +114,10 @@ fn a_failed_segment_is_never_written_or_synced_again_and_only_its_synced_part_co
 
         log.heal_begin().unwrap();
         let again = append(&log, b"failed");
-        assert!(matches!(log.commit(again, Until::Written), Err(CommitError::Degraded)), "before the heal has finished");
+        assert!(
+            matches!(log.commit(again, Until::Written), Err(CommitError::Degraded)),
+            "before the heal has finished"
+        );
         log.heal_finish().unwrap();
         log.commit(again, Until::Synced).unwrap();
         log.commit(synced, Until::Synced).unwrap();
@@ -213,12 +221,15 @@ fn a_heal_may_take_more_than_one_segment() {
 #[test]
 fn a_disk_that_takes_nothing_fills_the_buffer_to_its_limit_and_no_further() {
     let disk = new_disk();
-    let log = open_with(Arc::new(disk.clone()), LogOptions { buffer_bytes_max: 1000, ..LogOptions::default() });
+    let log =
+        open_with(Arc::new(disk.clone()), LogOptions { buffer_bytes_max: 1000, ..LogOptions::default() });
     for _ in 0..10 {
         append(&log, &[0; 84]);
     }
     assert_eq!(log.stats().buffered_bytes, 1000);
-    let Appended::At { logged: false, .. } = log.append(1, &[(KIND, b"")]) else { panic!("beyond the limit") };
+    let Appended::At { logged: false, .. } = log.append(1, &[(KIND, b"")]) else {
+        panic!("beyond the limit")
+    };
     assert!(log.is_degraded());
     assert_eq!(log.stats().buffered_bytes, 0);
     log.heal_begin().unwrap();
@@ -243,7 +254,16 @@ fn what_was_found_and_cannot_be_synced_is_an_error_after_all_were_tried() {
     let synced: Vec<_> = disk.trace().into_iter().map(|call| (call.op, call.path)).collect();
     assert_eq!(synced, [(Op::SyncFile, segment(2)), (Op::SyncFile, segment(3))], "segment 1 is not needed");
     // The log begins degraded then, and everything is logged again.
-    let log = Log::open(Arc::new(disk.clone()), DIR.into(), &found, LINEAGE, 0, LogPos::ZERO, LogOptions::default()).unwrap();
+    let log = Log::open(
+        Arc::new(disk.clone()),
+        DIR.into(),
+        &found,
+        LINEAGE,
+        0,
+        LogPos::ZERO,
+        LogOptions::default(),
+    )
+    .unwrap();
     log.degrade(&error.to_string());
     assert!(log.is_degraded() && log.is_open());
     assert_eq!(log.stats().last_error, Some(error.to_string()));

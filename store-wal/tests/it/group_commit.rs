@@ -129,7 +129,14 @@ fn nothing_acknowledged_is_lost_among_threads_that_switch_retire_break_and_heal(
     const ROWS: u64 = 400;
     let disk = new_disk();
     let options = LogOptions { segment_bytes_max: 4096, ..LogOptions::default() };
-    let log = Arc::new(open_with(Probe::arc(&disk), options));
+    let probe = Probe::arc(&disk);
+    let log = Arc::new(open_with(probe.clone(), options));
+    // A disk that takes its time, so that there is something to be in the way of.
+    probe.set_hook(|op, _| {
+        if op == Op::Sync {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
     // Rows that are not durable, with their positions; a writer holds it over an append, as a host's mutex.
     let memory: Arc<Mutex<BTreeMap<u64, LogPos>>> = Arc::default();
     let synced: Arc<Mutex<Vec<u64>>> = Arc::default();
@@ -157,15 +164,18 @@ fn nothing_acknowledged_is_lost_among_threads_that_switch_retire_break_and_heal(
                     assert!(position > last);
                     last = position;
                     let until = if row.is_multiple_of(3) { Until::Written } else { Until::Synced };
-                    if log.commit(position, until).is_ok() && until == Until::Synced {
-                        synced.lock().unwrap().push(row);
+                    match log.commit(position, until) {
+                        Ok(()) if until == Until::Synced => synced.lock().unwrap().push(row),
+                        Ok(()) => {}
+                        Err(_) => std::thread::sleep(Duration::from_millis(1)),
                     }
                 }
             })
         })
         .collect();
     let keeper = {
-        let (log, memory, over, disk) = (Arc::clone(&log), Arc::clone(&memory), Arc::clone(&over), disk.clone());
+        let (log, memory, over, disk) =
+            (Arc::clone(&log), Arc::clone(&memory), Arc::clone(&over), disk.clone());
         std::thread::spawn(move || {
             let (mut heals, mut switches) = (0, 0);
             for round in 0u64.. {
@@ -184,7 +194,8 @@ fn nothing_acknowledged_is_lost_among_threads_that_switch_retire_break_and_heal(
                     let mut rows = memory.lock().unwrap();
                     for (row, position) in rows.iter_mut() {
                         let segment = log.segment();
-                        if let Appended::At { last, .. } = log.append(segment, &[(KIND, &row.to_le_bytes())]) {
+                        if let Appended::At { last, .. } = log.append(segment, &[(KIND, &row.to_le_bytes())])
+                        {
                             *position = last;
                         }
                     }

@@ -52,7 +52,8 @@ fn a_name_that_appears_after_the_scan_is_not_taken() {
     disk.put(segment(1), b"somebody's").unwrap();
     disk.put(segment(6), b"somebody's").unwrap();
     let options = LogOptions::default();
-    let log = Log::open(Arc::new(disk.clone()), DIR.into(), &found, LINEAGE, 0, LogPos::ZERO, options).unwrap();
+    let log =
+        Log::open(Arc::new(disk.clone()), DIR.into(), &found, LINEAGE, 0, LogPos::ZERO, options).unwrap();
     assert_eq!(log.segment(), 7);
     assert_eq!(disk.contents(segment(1)).unwrap(), b"somebody's");
 }
@@ -88,7 +89,10 @@ fn no_position_is_given_out_in_a_segment_before_its_open_is_complete() {
     let calls: Vec<Op> = seen.iter().filter(|(_, path, _)| *path == segment(2)).map(|(op, ..)| *op).collect();
     assert_eq!(calls, [Op::Create, Op::Append, Op::Sync]);
     // Appends went on in the new segment while the rest of the old one was written.
-    assert!(seen[opened + 1..].iter().all(|(_, _, number)| *number == 2) && seen.len() > opened + 1, "{seen:?}");
+    assert!(
+        seen[opened + 1..].iter().all(|(_, _, number)| *number == 2) && seen.len() > opened + 1,
+        "{seen:?}"
+    );
     log.flush(Until::Synced).unwrap();
     let rows = replayed(&disk.after_power_loss(&store_disk::sim::Keep::Nothing));
     assert_eq!(rows.len(), 1 + seen.len());
@@ -129,7 +133,8 @@ fn positions_grow_through_errors_and_heals() {
         last = position;
     };
     let give = |logged| {
-        let Appended::At { first, last, logged: was } = log.append(log.segment(), &[(KIND, b"a"), (KIND, b"b")])
+        let Appended::At { first, last, logged: was } =
+            log.append(log.segment(), &[(KIND, b"a"), (KIND, b"b")])
         else {
             panic!("another segment")
         };
@@ -168,10 +173,14 @@ fn a_log_without_a_segment_gives_positions_above_all_found_ones_and_says_that_th
 
     disk.fail(Fault::new(Effect::Error(libc::EROFS), |call| call.op == Op::Create).for_ever());
     let found = found(&disk);
-    let args = |disk: &store_disk::SimDisk| (Arc::new(disk.clone()), DIR.into(), LINEAGE, LogOptions::default());
+    let args =
+        |disk: &store_disk::SimDisk| (Arc::new(disk.clone()), DIR.into(), LINEAGE, LogOptions::default());
     let (arc, dir, lineage, options) = args(&disk);
     let error = Log::open(arc, dir, &found, lineage, 0, LogPos::ZERO, options).unwrap_err();
-    assert!(matches!(&error, OpenError::Segment { call: "create", path, .. } if *path == segment(2)), "{error}");
+    assert!(
+        matches!(&error, OpenError::Segment { call: "create", path, .. } if *path == segment(2)),
+        "{error}"
+    );
     let (arc, dir, lineage, options) = args(&disk);
     let calls = disk.calls();
     let log = Log::open_degraded(arc, dir, &found, lineage, 0, LogPos::ZERO, options);

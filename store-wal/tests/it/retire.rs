@@ -45,8 +45,13 @@ fn the_segments_wholly_before_s_are_unlinked_and_no_other() {
         let end = log.end();
         log.retire(safe, false).unwrap();
         assert_eq!(segments_of(&disk), left, "retired to {safe}");
-        assert_eq!(log.start(), before.max(safe.min(end)), "S moves to {safe}, not back, and not beyond the end");
-        let expected: Vec<LogPos> = rows.iter().copied().filter(|row| *row >= found(&disk).start(LINEAGE).unwrap()).collect();
+        assert_eq!(
+            log.start(),
+            before.max(safe.min(end)),
+            "S moves to {safe}, not back, and not beyond the end"
+        );
+        let expected: Vec<LogPos> =
+            rows.iter().copied().filter(|row| *row >= found(&disk).start(LINEAGE).unwrap()).collect();
         let got: Vec<LogPos> = replayed(&disk).into_iter().map(|(position, _)| position).collect();
         assert_eq!(got, expected, "retired to {safe}");
     }

@@ -64,7 +64,11 @@ impl Probe {
     }
 
     fn check(&self, path: &Path) {
-        assert!(!self.inner.lock().unwrap().poisoned.contains(path), "{} used after it failed", path.display());
+        assert!(
+            !self.inner.lock().unwrap().poisoned.contains(path),
+            "{} used after it failed",
+            path.display()
+        );
     }
 
     fn result<T>(&self, path: &Path, result: io::Result<T>) -> io::Result<T> {

@@ -30,7 +30,10 @@ fn an_append_for_the_old_segment_is_told_the_new_one_and_writes_nothing() {
     let old = log.segment();
     log.switch().unwrap();
     let end = log.end();
-    assert_eq!(log.append(old, &[(KIND, b"needs what was written once in segment 1")]), Appended::NewSegment(2));
+    assert_eq!(
+        log.append(old, &[(KIND, b"needs what was written once in segment 1")]),
+        Appended::NewSegment(2)
+    );
     assert_eq!(log.append(7, &[(KIND, b"never was")]), Appended::NewSegment(2));
     assert_eq!(log.end(), end);
     log.flush(Until::Synced).unwrap();
@@ -94,10 +97,13 @@ fn a_new_segment_that_cannot_be_opened_leaves_the_old_one_healthy() {
     let disk = new_disk();
     let log = open(Arc::new(disk.clone()));
     let mut rows = vec![(append(&log, b"1"), b"1".to_vec())];
-    for (op, name) in [(Op::Create, "create"), (Op::Append, "write"), (Op::Sync, "sync"), (Op::SyncDir, "sync dir")] {
+    for (op, name) in
+        [(Op::Create, "create"), (Op::Append, "write"), (Op::Sync, "sync"), (Op::SyncDir, "sync dir")]
+    {
         for times in [1, 3] {
             // The first append and sync after the drain are those of the new file.
-            let skip = if matches!(op, Op::Append | Op::Sync) { log.flush(Until::Synced).unwrap() } else { () };
+            let skip =
+                if matches!(op, Op::Append | Op::Sync) { log.flush(Until::Synced).unwrap() } else { () };
             let () = skip;
             let new = move |call: &store_disk::sim::Call| call.op == op && !call.path.ends_with(segment(1));
             disk.fail(Fault::new(Effect::Error(libc::EIO), new).times(times));
@@ -126,7 +132,9 @@ fn s_does_not_move_while_a_segment_of_a_failed_open_may_come_back_and_name_the_s
     let log = open(Arc::new(disk.clone()));
     append(&log, b"row");
     // The new segment is written and synced; its directory, its removal and all that follows fail.
-    disk.fail(Fault::new(Effect::Error(libc::EIO), |call| matches!(call.op, Op::SyncDir | Op::Remove)).for_ever());
+    disk.fail(
+        Fault::new(Effect::Error(libc::EIO), |call| matches!(call.op, Op::SyncDir | Op::Remove)).for_ever(),
+    );
     assert!(matches!(log.switch(), Err(SwitchError::Open(_))));
     let retired = log.retire(log.end(), true).unwrap();
     assert_eq!((retired.segments, retired.failed.len()), (0, 1));
@@ -154,9 +162,14 @@ fn an_old_segment_that_fails_while_it_is_left_costs_no_acknowledged_row() {
         }
     });
     // The first sync of the old segment is the drain, before the new one is opened.
-    disk.fail(Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::Sync && call.path == segment(1)).after(1));
+    disk.fail(
+        Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::Sync && call.path == segment(1)).after(1),
+    );
     let error = log.switch().unwrap_err();
-    assert!(matches!(&error, SwitchError::Commit(CommitError::Sync { path, .. }) if *path == segment(1)), "{error:?}");
+    assert!(
+        matches!(&error, SwitchError::Commit(CommitError::Sync { path, .. }) if *path == segment(1)),
+        "{error:?}"
+    );
     probe.clear_hook();
     assert!(log.is_degraded());
     log.commit(first, Until::Synced).unwrap();

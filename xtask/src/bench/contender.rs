@@ -228,8 +228,9 @@ impl Api {
         }
     }
 
-    /// The share of the whole range that the hosts answer, by one metric of each; 0 while there is no answer.
-    pub(crate) fn answered(self, client: &mut Client, range: Range<'_>) -> anyhow::Result<f64> {
+    /// The share of the whole range that the hosts answer, by one metric of each; `None` while the store
+    /// says that it is still loading, or fails otherwise.
+    pub(crate) fn answered(self, client: &mut Client, range: Range<'_>) -> anyhow::Result<Option<f64>> {
         let (fleet, span) = (range.fleet, (range.begin_s(), range.end_s()));
         let ask = match self {
             Api::Original => original(fleet, span, Vec::new(), vec!["load_one".to_owned()])?,
@@ -238,10 +239,10 @@ impl Api {
         let mut bytes = Vec::new();
         let head = client.request(ask.method, &ask.path, &ask.body, &mut bytes)?;
         if head.status != 200 {
-            return Ok(0.0);
+            return Ok(None);
         }
         let wanted = u64::from(fleet.options().hosts) * u64::from(range.steps);
-        Ok(self.count(&bytes)? as f64 / wanted.max(1) as f64)
+        Ok(Some(self.count(&bytes)? as f64 / wanted.max(1) as f64))
     }
 
     /// How many values that are not null an answer has.

@@ -294,6 +294,22 @@ fn an_error_that_nobody_was_told_of_is_reported_to_who_opens_the_file_next() {
     let (disk, mut file) = with_file();
     file.append(b"lost").unwrap();
     disk.fail(Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::SyncAll));
+    assert_eq!(code(disk.sync_all(p("/"))), Some(libc::EIO));
+    let killed = disk.after_kill();
+    assert_ne!(killed.image_hash(), {
+        disk.sync_file(p("/d/a")).unwrap_err();
+        disk.image_hash()
+    });
+    assert_eq!(code(killed.sync_file(p("/d/a"))), Some(libc::EIO));
+    killed.sync_file(p("/d/a")).unwrap();
+}
+
+#[test]
+fn a_file_that_lost_pages_is_reported_by_the_next_sync_all() {
+    let (disk, mut file) = with_file();
+    file.append(b"lost").unwrap();
+    disk.fail(Fault::new(Effect::Lose(libc::EIO), |call| call.op == Op::Sync));
+    assert_eq!(code(file.sync()), Some(libc::EIO));
     // To whoever asks first, be it the next process.
     let killed = disk.after_kill();
     for disk in [&disk, &killed] {
