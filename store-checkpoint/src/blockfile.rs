@@ -20,8 +20,8 @@ use crate::format::bin1;
 mod identity;
 mod write;
 
-pub(crate) use write::{Encoder, names};
 pub use write::{BlockFile, BlockFileError, FloorsFrame};
+pub(crate) use write::{Encoder, names};
 
 /// First bytes of each half of the header: `CCBF`.
 pub const MAGIC: [u8; 4] = *b"CCBF";
@@ -236,7 +236,9 @@ impl fmt::Display for BlockFileDamage {
             Self::Frame(damage) => damage.fmt(f),
             Self::Block(error) => error.fmt(f),
             Self::Fields => f.write_str("fields of the frame contradict each other"),
-            Self::Column { column } => write!(f, "the values of column {column} of the block cannot be decoded"),
+            Self::Column { column } => {
+                write!(f, "the values of column {column} of the block cannot be decoded")
+            }
             Self::UnknownKind(kind) => write!(f, "unknown kind of frame: {kind}"),
         }
     }

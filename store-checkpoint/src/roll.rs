@@ -173,8 +173,11 @@ pub fn roll(
     let mut rolled = match name_base(&merged, &floors) {
         None => Rolled { path: None, blocks: Vec::new(), bytes: 0, set_aside: Vec::new(), left: Vec::new() },
         Some(base) => {
-            let floors =
-                if floors.is_empty() { vec![] } else { vec![FloorsFrame { shape: Arc::clone(shape), floors }] };
+            let floors = if floors.is_empty() {
+                vec![]
+            } else {
+                vec![FloorsFrame { shape: Arc::clone(shape), floors }]
+            };
             let (path, written) = put(disk, host_dir, base, lineage, catalog, &merged, &floors)?;
             let read = read_back(disk, &path, &written, shape, &merged);
             let blocks = read.inspect_err(|_| remove(disk, &path))?;
@@ -216,11 +219,12 @@ fn put(
     let (tmp, mut file) = create_tmp(disk, host_dir, base)?;
     // Sync before the rename: the name may reach the disk before the bytes do. After an error there is no second
     // try on this file, and no rename.
-    let written = Encoder::new(host_dir, lineage, true).encode(&tmp, catalog, merged, floors).and_then(|bytes| {
-        file.append(&bytes).map_err(|source| BlockFileError::Append { path: tmp.clone(), source })?;
-        file.sync().map_err(|source| BlockFileError::Sync { path: tmp.clone(), source })?;
-        Ok(bytes)
-    });
+    let written =
+        Encoder::new(host_dir, lineage, true).encode(&tmp, catalog, merged, floors).and_then(|bytes| {
+            file.append(&bytes).map_err(|source| BlockFileError::Append { path: tmp.clone(), source })?;
+            file.sync().map_err(|source| BlockFileError::Sync { path: tmp.clone(), source })?;
+            Ok(bytes)
+        });
     drop(file);
     let bytes = written.inspect_err(|_| remove(disk, &tmp))?;
     let path = rename(disk, &tmp, host_dir, base).inspect_err(|_| remove(disk, &tmp))?;

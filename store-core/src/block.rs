@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bytes::Bytes;
 
 use crate::codec::{self, CodecError};
-use crate::grid::Grid;
+use crate::grid::{Grid, TIMES};
 use crate::shape::{Shape, ShapeHash};
 use crate::stamp::Stamp;
 use crate::wire::Cursor;
@@ -158,12 +158,12 @@ impl BlockHeader {
             Some((width, Self { codec, buffer, grid, base, rows, columns, as_of, shape, body_bytes }))
         })();
         let (width, header) = parsed.ok_or(BlockError::CutShort)?;
-        let span = i64::from(header.rows).checked_mul(i64::from(header.grid.frequency_s));
         let in_range = width == 4
             && (1..=BLOCK_ROWS_MAX).contains(&header.rows)
             && header.grid.frequency_s > 0
-            && span.and_then(|span| header.base.checked_add(span)).is_some()
-            && header.base.checked_sub(header.grid.anchor).is_some()
+            && TIMES.contains(&header.base)
+            && TIMES.contains(&header.grid.anchor)
+            && (header.base - header.grid.anchor) % i64::from(header.grid.frequency_s) == 0
             && u64::from(header.columns) < u64::from(header.body_bytes);
         if !in_range {
             return Err(BlockError::Field);

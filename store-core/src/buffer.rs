@@ -1,7 +1,9 @@
 //! [`Buffer`]: the columns of a host that are sampled at the same moments.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::anchors::Anchors;
 use crate::block::{BLOCK_ROWS_MAX, Block, BlockState};
 use crate::grid::Grid;
 use crate::head::{HEAD_ROWS_MAX, Head};
@@ -10,10 +12,6 @@ use crate::row::Row;
 use crate::shape::Shape;
 use crate::stamp::Stamp;
 use crate::Timestamp;
-
-/// How many slots after its anchor a grid is used: the first sample so many slots or more after the anchor sets
-/// a new one.
-pub const ANCHOR_SLOTS: i64 = 512;
 
 /// Rows that the next head takes before the frozen one is encoded, so that late samples find it still in rows.
 pub const GRACE_ROWS: u32 = 8;
@@ -31,7 +29,7 @@ pub struct Held {
 ///
 /// Invariant: `blocks` is sorted by base. Blocks overlap only where files did; the greater `as_of` wins then.
 /// Every slot of `frozen` and `head` is newer than every slot of a block of the same grid that was there when
-/// they began; `anchors` is sorted and names the grid of every block, of `frozen` and of `head`.
+/// they began; `anchors` names the grid of every block, of `frozen` and of `head`.
 ///
 /// The grid is a property of the data and not of where blocks are cut: a sample's slot follows from `anchors`
 /// alone.
@@ -39,7 +37,7 @@ pub struct Held {
 pub struct Buffer {
     frequency_s: u32,
     number: u16,
-    anchors: Vec<Timestamp>,
+    anchors: Anchors,
     blocks: Vec<Held>,
     frozen: Option<Head>,
     head: Option<Head>,
@@ -59,7 +57,7 @@ pub struct Context<'a> {
 impl Buffer {
     /// An empty buffer, the `number`-th of its host.
     pub fn new(number: u16, frequency_s: u32) -> Self {
-        Self { frequency_s, number, ..Self::default() }
+        Self { frequency_s, number, anchors: Anchors::new(frequency_s), ..Self::default() }
     }
 
     /// Seconds per slot.
@@ -67,8 +65,8 @@ impl Buffer {
         self.frequency_s
     }
 
-    /// The moments from which slots were counted, in the order of time.
-    pub fn anchors(&self) -> &[Timestamp] {
+    /// The moments from which slots are counted.
+    pub fn anchors(&self) -> &Anchors {
         &self.anchors
     }
 
@@ -90,7 +88,7 @@ impl Buffer {
     /// Bytes of the buffer itself: of its lists, and of each block beside its rows.
     pub fn fixed_bytes(&self) -> usize {
         size_of::<Self>()
-            + self.anchors.capacity() * size_of::<Timestamp>()
+            + self.anchors.heap_bytes()
             + self.blocks.capacity() * size_of::<Held>()
             + self.blocks.len() * size_of::<Block>()
     }
@@ -104,43 +102,63 @@ impl Buffer {
         shape.buffers()[usize::from(self.number)].columns.len() as u32
     }
 
-    /// The grid of a moment: that of the last anchor before it, or of the first.
+    /// The grid of a moment: that of the anchor that governs it.
     pub fn grid(&self, time: Timestamp) -> Option<Grid> {
-        grid_at(&self.anchors, self.frequency_s, time)
+        self.anchors.grid(time)
     }
 
-    /// Whether a new series whose first sample is at `time` belongs here: its phase is that of the grid.
+    /// Whether a new series whose first sample is at `time` belongs here: its phase is that of the grid. A buffer
+    /// without rows has none, and the columns that it has may bring any.
     pub fn is_in_phase(&self, time: Timestamp) -> bool {
         let step = i64::from(self.frequency_s);
-        self.grid(time).is_none_or(|grid| (time.saturating_sub(grid.anchor)) % step == 0)
+        self.grid(time).is_some_and(|grid| time.saturating_sub(grid.anchor) % step == 0)
     }
 
-    /// The anchor and the slot of a sample. Where the data set a new anchor it is returned, and is to be noted
-    /// once the sample is accepted; with `fixed_phase` that is a slot of the present grid.
+    /// The anchor and the slot of a sample: see [`Anchors::place`].
     pub fn place(&self, time: Timestamp, fixed_phase: bool) -> (Timestamp, Timestamp) {
-        match self.grid(time) {
-            Some(grid) if grid.index(time) < ANCHOR_SLOTS => (grid.anchor, grid.slot(time)),
-            Some(grid) if fixed_phase => (grid.slot(time), grid.slot(time)),
-            _ => (time, time),
-        }
+        self.anchors.place(time, fixed_phase)
     }
 
-    /// Makes an anchor known that a row or a block names.
+    /// Makes an anchor known that a sample sets, or that a row or a block names.
     pub fn note_anchor(&mut self, anchor: Timestamp) {
-        if self.anchors.last() == Some(&anchor) {
-            return;
+        self.anchors.note(anchor);
+    }
+
+    /// Whether a row of this anchor and slot can be taken as it is: the anchor governs the slot, and if it is new,
+    /// no row that is here would be counted from it. Not so for rows of another history of the same host.
+    pub fn takes(&self, anchor: Timestamp, slot: Timestamp) -> bool {
+        if self.anchors.as_slice().binary_search(&anchor).is_ok() {
+            return self.anchors.governs(anchor, slot);
         }
-        if let Err(at) = self.anchors.binary_search(&anchor) {
-            self.anchors.insert(at, anchor);
-        }
+        let mut anchors = self.anchors.clone();
+        anchors.note(anchor);
+        let at = anchors.as_slice().partition_point(|known| *known < anchor);
+        let (from, to) = anchors.range(at);
+        let step = i64::from(self.frequency_s);
+        // Rows are at base, base + step, … and so the last one a step before the end.
+        let meets = |base: Timestamp, end: Timestamp| base < to && from <= end - step;
+        anchors.governs(anchor, slot)
+            && !self.blocks.iter().any(|held| {
+                let header = held.block.header();
+                meets(header.base, header.end())
+            })
+            && !self.heads().any(|head| head.rows() > 0 && meets(head.base(), head.end()))
     }
 
     /// The slot of the newest row.
     pub fn newest_slot(&self) -> Option<Timestamp> {
         let step = i64::from(self.frequency_s);
         let heads = self.heads().filter(|head| head.rows() > 0).map(|head| head.end() - step);
-        let blocks = self.blocks.iter().map(|held| held.block.header().end() - step);
+        // Only blocks that begin so late that they can reach beyond the last one.
+        let last = self.blocks.last().map_or(Timestamp::MIN, |held| held.block.header().base);
+        let blocks = self.blocks[self.near(last, last).start..].iter().map(|held| held.block.header().end() - step);
         heads.chain(blocks).max()
+    }
+
+    /// The slot of the oldest row.
+    pub fn oldest_slot(&self) -> Option<Timestamp> {
+        let heads = self.heads().map(Head::base);
+        heads.chain(self.blocks.first().map(|held| held.block.header().base)).min()
     }
 
     /// Applies a row. One that belongs to neither head, and is not newer than all that is here, is left to
@@ -172,9 +190,6 @@ impl Buffer {
         let mut head = Head::new(grid, row.slot, rows_max, self.columns(context.shape), context.now);
         head.write(0, &row.cells, stamp);
         self.head = Some(head);
-        if rows_max == 1 {
-            self.freeze(context.shape);
-        }
         true
     }
 
@@ -242,109 +257,109 @@ impl Buffer {
             .max_by_key(|&at| (self.blocks[at].block.header().as_of, at))
     }
 
-    /// Applies rows that [`apply`](Self::apply) left: patches the blocks that hold their slots, each once, and
-    /// makes new ones where none does.
+    /// Applies rows that [`apply`](Self::apply) left: patches the blocks that hold their slots, and puts the others
+    /// into as few blocks as possible. However many rows there are, each block is encoded about once.
     pub fn apply_late(&mut self, rows: &[Row], stamp: Stamp, context: &Context<'_>) {
-        let mut patches: Vec<(usize, Vec<&Row>)> = Vec::new();
+        let mut patches: BTreeMap<usize, Vec<&Row>> = BTreeMap::new();
         let mut uncovered: Vec<&Row> = Vec::new();
         for row in rows {
             self.note_anchor(row.anchor);
             match self.covering_index(row.anchor, row.slot) {
+                Some(at) => patches.entry(at).or_default().push(row),
                 None => uncovered.push(row),
-                Some(at) => match patches.iter_mut().find(|(patched, _)| *patched == at) {
-                    Some((_, rows)) => rows.push(row),
-                    None => patches.push((at, vec![row])),
-                },
             }
         }
-        // From the back, so that the places of the others stay.
-        patches.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        let targets: Vec<_> =
-            patches.into_iter().map(|(at, rows)| (Arc::clone(&self.blocks[at].block), rows)).collect();
-        for (block, rows) in targets {
-            let header = *block.header();
+        // In the order of the blocks: of those that are equally new the later in the list wins, and has to know
+        // what was written to the others.
+        let patches: Vec<_> =
+            patches.into_iter().map(|(at, rows)| (*self.blocks[at].block.header(), rows)).collect();
+        for (header, rows) in patches {
             self.patch(header.grid, header.base, header.end(), &rows, stamp, context);
         }
-        self.apply_uncovered(&uncovered, stamp, context);
-    }
-
-    fn apply_uncovered(&mut self, rows: &[&Row], stamp: Stamp, context: &Context<'_>) {
-        let mut slots: Vec<(Timestamp, Timestamp)> = rows.iter().map(|row| (row.anchor, row.slot)).collect();
-        // The newest first: each may join the rows behind it.
-        slots.sort_unstable_by(|a, b| b.cmp(a));
-        slots.dedup();
+        // Stable: of two rows for one slot the later counts.
+        uncovered.sort_by_key(|row| (row.anchor, row.slot));
+        self.write_before_head(&mut uncovered, stamp);
         let step = i64::from(self.frequency_s);
-        for (anchor, slot) in slots {
-            let here: Vec<&Row> =
-                rows.iter().copied().filter(|row| row.slot == slot && row.anchor == anchor).collect();
-            // A row that was uncovered may lie in a block that an earlier turn of this loop has made.
-            if let Some(held) = self.covering(anchor, slot) {
-                let header = *held.block.header();
-                self.patch(header.grid, header.base, header.end(), &here, stamp, context);
-                continue;
-            }
-            let grid = Grid { anchor, frequency_s: self.frequency_s };
-            if self.prepend_to_head(anchor, slot) {
-                for row in here {
-                    if let Some(head) = &mut self.head
-                        && let Some(at) = head.row(anchor, slot)
-                    {
-                        head.write(at, &row.cells, stamp);
-                    }
-                }
-                continue;
-            }
-            let (base, end) = self.neighbour(anchor, slot).map_or((slot, slot + step), |header| {
-                (header.base.min(slot), header.end().max(slot + step))
-            });
-            self.patch(grid, base, end, &here, stamp, context);
+        let mut rest = &uncovered[..];
+        while let Some(first) = rest.first() {
+            let (anchor, slot) = (first.anchor, first.slot);
+            let end = self.occupied_from(anchor, slot);
+            let run = rest.partition_point(|row| (row.anchor, row.slot) < (anchor, end)).max(1);
+            let (here, behind) = rest.split_at(run);
+            let end = here.last().map_or(slot, |row| row.slot) + step;
+            let (base, end) = self.joined(anchor, slot, end);
+            self.patch(Grid { anchor, frequency_s: self.frequency_s }, base, end, here, stamp, context);
+            rest = behind;
         }
     }
 
-    /// Lets the head begin at an older slot, where nothing lies between and rows are to spare.
-    fn prepend_to_head(&mut self, anchor: Timestamp, slot: Timestamp) -> bool {
-        let Some(head) = &self.head else { return false };
-        let (base, step) = (head.base(), i64::from(self.frequency_s));
-        if head.grid().anchor != anchor || slot >= base || self.is_occupied(anchor, slot, base) {
-            return false;
+    /// Takes out of `rows`, which are in order, those for which the head can begin earlier: nothing lies between
+    /// them and the head, and it has rows to spare.
+    fn write_before_head(&mut self, rows: &mut Vec<&Row>, stamp: Stamp) {
+        let Some(head) = &self.head else { return };
+        let (anchor, base, step) = (head.grid().anchor, head.base(), i64::from(self.frequency_s));
+        let spare = base - i64::from(head.spare_rows()) * step;
+        let low = self.occupied_to(anchor, base).max(spare);
+        let from = rows.partition_point(|row| (row.anchor, row.slot) < (anchor, low));
+        let to = rows.partition_point(|row| (row.anchor, row.slot) < (anchor, base));
+        let Some(head) = self.head.as_mut().filter(|_| from < to) else { return };
+        head.prepend(((base - rows[from].slot) / step) as u32);
+        for row in rows.drain(from..to) {
+            if let Some(at) = head.row(anchor, row.slot) {
+                head.write(at, &row.cells, stamp);
+            }
         }
-        let Ok(rows) = u32::try_from((base - slot) / step) else { return false };
-        rows <= HEAD_ROWS_MAX && self.head.as_mut().is_some_and(|head| head.prepend(rows))
     }
 
-    /// Whether a block or the frozen head has slots in `[from, to)` of a grid.
-    fn is_occupied(&self, anchor: Timestamp, from: Timestamp, to: Timestamp) -> bool {
-        let frozen = self.frozen.as_ref().is_some_and(|frozen| {
-            frozen.grid().anchor == anchor && frozen.base() < to && from < frozen.end()
-        });
-        frozen
-            || self.near(from, to).any(|at| {
-                let header = self.blocks[at].block.header();
-                header.grid.anchor == anchor && header.base < to && from < header.end()
-            })
+    /// Base and end of the heads and blocks of a grid that hold slots in `[from, to)`.
+    fn pieces(
+        &self,
+        anchor: Timestamp,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+        let heads = self.heads().map(|head| (head.grid().anchor, head.base(), head.end()));
+        let blocks = self.blocks[self.near(from, to)].iter().map(|held| held.block.header());
+        heads
+            .chain(blocks.map(|header| (header.grid.anchor, header.base, header.end())))
+            .filter(move |&(of, base, end)| of == anchor && base < to && from < end)
+            .map(|(_, base, end)| (base, end))
     }
 
-    /// A block that may be made longer to take a slot that none holds: few rows away, and nothing between.
-    fn neighbour(&self, anchor: Timestamp, slot: Timestamp) -> Option<crate::block::BlockHeader> {
+    /// The most seconds that a block spans.
+    fn reach(&self) -> i64 {
+        i64::from(BLOCK_ROWS_MAX) * i64::from(self.frequency_s)
+    }
+
+    /// Up to where a block could hold a slot that none holds and those behind it: the next one that something
+    /// holds, or as long as a block may be.
+    fn occupied_from(&self, anchor: Timestamp, slot: Timestamp) -> Timestamp {
+        let end = slot + self.reach();
+        self.pieces(anchor, slot, end).map(|(base, _)| base).fold(end, Timestamp::min)
+    }
+
+    /// From where on nothing holds the slots before one, as far back as a block may reach.
+    fn occupied_to(&self, anchor: Timestamp, slot: Timestamp) -> Timestamp {
+        let begin = slot - self.reach();
+        self.pieces(anchor, begin, slot).map(|(_, end)| end).fold(begin, Timestamp::max)
+    }
+
+    /// The range of a block that is to hold `[from, to)`, which nothing holds: joined with the blocks before and
+    /// behind it where no head lies between and that is not too long.
+    fn joined(&self, anchor: Timestamp, from: Timestamp, to: Timestamp) -> (Timestamp, Timestamp) {
+        let (before, behind) = (self.occupied_to(anchor, from), self.occupied_from(anchor, to));
         let step = i64::from(self.frequency_s);
-        let reach = i64::from(BLOCK_ROWS_MAX) * step;
-        let fits = |header: &&crate::block::BlockHeader| {
-            let (base, end) = (header.base.min(slot), header.end().max(slot + step));
-            let gap =
-                if slot < header.base { (slot, header.base) } else { (header.end(), slot + step) };
-            let head_between = self.head.as_ref().is_some_and(|head| {
-                head.grid().anchor == anchor && head.base() < gap.1 && gap.0 < head.end()
-            });
-            header.grid.anchor == anchor
-                && end - base <= reach
-                && !head_between
-                && !self.is_occupied(anchor, gap.0, gap.1)
-        };
-        self.near(slot.saturating_sub(reach), slot.saturating_add(reach))
-            .map(|at| self.blocks[at].block.header())
-            .filter(fits)
-            .min_by_key(|header| if slot < header.base { header.base - slot } else { slot - header.end() })
-            .copied()
+        let mut neighbours: Vec<(Timestamp, Timestamp)> = self.blocks[self.near(before - step, behind + 1)]
+            .iter()
+            .map(|held| held.block.header())
+            .filter(|header| header.grid.anchor == anchor && (header.end() == before || header.base == behind))
+            .map(|header| (header.base, header.end()))
+            .collect();
+        neighbours.sort_by_key(|&(base, end)| if end <= from { from - end } else { base - to });
+        neighbours.into_iter().fold((from, to), |joined, (base, end)| {
+            let longer = (joined.0.min(base), joined.1.max(end));
+            if longer.1 - longer.0 <= self.reach() { longer } else { joined }
+        })
     }
 
     /// Puts one block over `[base, end)`: what blocks hold there now, each slot of its winner, with `rows` on
@@ -456,22 +471,9 @@ impl Buffer {
 
     /// Anchors that no row is counted from any more go, so that a start finds the same ones.
     fn forget_anchors(&mut self) {
-        let (blocks, heads) = (&self.blocks, [&self.frozen, &self.head]);
-        let newest = self.anchors.last().copied();
-        self.anchors.retain(|anchor| {
-            Some(*anchor) == newest
-                || blocks.iter().any(|held| held.block.header().grid.anchor == *anchor)
-                || heads.iter().any(|head| head.as_ref().is_some_and(|head| head.grid().anchor == *anchor))
-        });
-    }
-
-    /// Replaces blocks by others that hold the same rows: after a roll. Blocks that are no longer here do not
-    /// matter; those that are must lie inside `merged`.
-    pub fn replace_saved(&mut self, old: &[Arc<Block>], merged: Vec<Arc<Block>>) {
-        self.blocks.retain(|held| !old.iter().any(|block| Arc::ptr_eq(block, &held.block)));
-        for block in merged {
-            self.insert(block, BlockState::Saved);
-        }
+        let blocks = self.blocks.iter().map(|held| held.block.header().grid.anchor);
+        let used: BTreeSet<Timestamp> = blocks.chain(self.heads().map(|head| head.grid().anchor)).collect();
+        self.anchors.retain(|anchor| used.contains(&anchor));
     }
 
     /// Calls `visit` with every row of the heads and of unsaved blocks, one block or head at a time, and takes
@@ -493,14 +495,6 @@ impl Buffer {
             head.restamp(stamp);
         }
     }
-}
-
-/// The grid of a moment: that of the last of `anchors` whose slots have begun by then, or of the first.
-pub fn grid_at(anchors: &[Timestamp], frequency_s: u32, time: Timestamp) -> Option<Grid> {
-    let half = i64::from(frequency_s / 2);
-    let after = anchors.partition_point(|anchor| anchor.saturating_sub(half) <= time);
-    let anchor = *anchors.get(after.saturating_sub(1))?;
-    Some(Grid { anchor, frequency_s })
 }
 
 fn rows_of_block(buffer: u16, block: &Block) -> Vec<Row> {

@@ -89,9 +89,9 @@ impl Floors {
         }
     }
 
-    /// Forgets floors that hide nothing: no sample before `time` is left, or accepted.
-    pub fn drop_before(&mut self, time: Timestamp) {
-        self.0.retain(|floor| floor.before > time);
+    /// Forgets the floors that `keep` refuses: those that hide nothing any more.
+    pub fn retain(&mut self, keep: impl FnMut(&Floor) -> bool) {
+        self.0.retain(keep);
     }
 
     /// Bytes on the heap.

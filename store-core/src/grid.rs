@@ -1,6 +1,12 @@
 //! [`Grid`]: which slot a moment falls into.
 
+use std::ops::RangeInclusive;
+
 use crate::Timestamp;
+
+/// The times that a store takes. Within them no sum of a time and the longest block overflows, so that only what
+/// comes from outside is compared with them, and everything behind it calculates freely.
+pub const TIMES: RangeInclusive<Timestamp> = -(1 << 60)..=(1 << 60);
 
 /// Slots of one frequency, counted from an anchor.
 ///
@@ -46,6 +52,16 @@ mod tests {
     fn an_odd_frequency_rounds_its_half_down() {
         let grid = Grid { anchor: 0, frequency_s: 15 };
         assert_eq!((grid.slot(-8), grid.slot(-7), grid.slot(7), grid.slot(8)), (-15, 0, 0, 15));
+    }
+
+    #[test]
+    fn the_longest_step_takes_the_furthest_times_without_overflow() {
+        for anchor in [*TIMES.start(), *TIMES.end()] {
+            let grid = Grid { anchor, frequency_s: u32::MAX };
+            for time in [*TIMES.start(), *TIMES.end()] {
+                assert_eq!((grid.slot(time) - anchor) % i64::from(u32::MAX), 0, "{anchor} {time}");
+            }
+        }
     }
 
     #[test]

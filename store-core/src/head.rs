@@ -95,7 +95,7 @@ impl Head {
         if anchor != self.grid.anchor || slot < self.base {
             return None;
         }
-        let row = (slot - self.base) / i64::from(self.grid.frequency_s);
+        let row = slot.saturating_sub(self.base) / i64::from(self.grid.frequency_s);
         u32::try_from(row).ok().filter(|row| *row < self.rows_max)
     }
 
@@ -107,6 +107,11 @@ impl Head {
     /// Whether no row is left to be written.
     pub fn is_full(&self) -> bool {
         self.rows == self.rows_max
+    }
+
+    /// Rows that are left to be written, or to be put in front.
+    pub fn spare_rows(&self) -> u32 {
+        self.rows_max - self.rows
     }
 
     /// Writes cells of one row.
@@ -137,18 +142,18 @@ impl Head {
         self.last = self.last.max(stamp);
     }
 
-    /// Puts `rows` empty rows in front, if the head has that many to spare.
-    pub fn prepend(&mut self, rows: u32) -> bool {
-        if self.rows + rows > self.rows_max {
-            return false;
-        }
+    /// Puts `rows` empty rows in front.
+    ///
+    /// # Panics
+    /// If the head has not that many to spare.
+    pub fn prepend(&mut self, rows: u32) {
+        assert!(rows <= self.spare_rows(), "rows to spare");
         let stride = self.stride as usize;
         let all = Arc::make_mut(&mut self.cells);
         all.truncate(self.rows as usize * stride);
         all.splice(0..0, std::iter::repeat_n(f32::NAN, rows as usize * stride));
         self.base -= i64::from(rows) * i64::from(self.grid.frequency_s);
         self.rows += rows;
-        true
     }
 
     /// Room for more columns, and some to spare: new series come in groups.
@@ -269,7 +274,8 @@ mod tests {
     fn prepended_rows_move_the_others_back() {
         let mut head = head(4);
         head.write(1, &[(0, 1.0)], Stamp(1));
-        assert!(head.prepend(2) && !head.prepend(1));
+        head.prepend(2);
+        assert_eq!(head.spare_rows(), 0);
         assert_eq!((head.base(), head.rows(), head.value(3, 0)), (80, 4, 1.0));
         head.write(0, &[(0, 7.0)], Stamp(2));
         assert_eq!(head.value(0, 0), 7.0);

@@ -1,7 +1,8 @@
 //! Who is silent: the state of a host by the age of its samples.
 
 use crate::host::HostState;
-use crate::metric::Catalog;
+use crate::level::Level;
+use crate::metric::{Catalog, MetricId};
 use crate::query;
 use crate::Timestamp;
 
@@ -45,24 +46,11 @@ pub struct Health {
 pub fn of_host(state: &HostState, catalog: &Catalog, metrics: &[String], now: Timestamp) -> Health {
     let mut health = Health { state: State::Full, degraded: Vec::new(), missing: Vec::new() };
     let mut healthy = 0;
-    let mut columns = Vec::new();
-    state.shape().root().all_columns(&mut columns);
     for name in metrics {
-        let found = catalog.served(name).map(|(id, _)| {
-            let of_metric = move |&n: &u32| state.shape().columns()[n as usize].metric == id;
-            columns.iter().copied().filter(of_metric)
-        });
-        let ends: Vec<(Timestamp, i64)> = found
-            .into_iter()
-            .flatten()
-            .filter_map(|number| {
-                let column = &state.shape().columns()[number as usize];
-                let buffer = &state.buffers()[usize::from(column.buffer)];
-                let step = i64::from(buffer.frequency_s());
-                let last = query::last_sample(buffer, column.index, state.floors().of(number))?;
-                Some((last - step / 2 + step, step))
-            })
-            .collect();
+        let mut ends = Vec::new();
+        if let Some((id, _)) = catalog.served(name) {
+            push_ends(state, state.shape().root(), id, &mut ends);
+        }
         if ends.is_empty() {
             health.missing.push(name.clone());
         } else if ends.iter().any(|(end, step)| now.saturating_sub(*end) > STEPS_BEHIND_MAX * step) {
@@ -77,4 +65,20 @@ pub fn of_host(state: &HostState, catalog: &Catalog, metrics: &[String], now: Ti
         _ => State::Partial,
     };
     health
+}
+
+/// Of each series of a metric at a level and below, where the slot of its newest sample ends, and its step. What a
+/// series holds at an older frequency counts only where it is newer.
+fn push_ends(state: &HostState, level: &Level, metric: MetricId, ends: &mut Vec<(Timestamp, i64)>) {
+    let newest = level.columns(metric).iter().filter_map(|&number| {
+        let column = &state.shape().columns()[number as usize];
+        let buffer = &state.buffers()[usize::from(column.buffer)];
+        let step = i64::from(buffer.frequency_s());
+        let last = query::last_sample(buffer, column.index, state.floors().of(number))?;
+        Some((last - step / 2 + step, step))
+    });
+    ends.extend(newest.max());
+    for (_, child) in level.children() {
+        push_ends(state, child, metric, ends);
+    }
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::{Buffer, Context};
 use crate::floor::{Floor, Floors};
+use crate::grid::TIMES;
 use crate::head::HEAD_ROWS_MAX;
 use crate::metric::{Catalog, MetricId};
 use crate::record::RawSample;
 use crate::row::{Row, Rows};
-use crate::shape::{NewColumn, Shape};
+use crate::shape::{COLUMNS_MAX, NewColumn, Shape};
 use crate::stamp::Stamp;
 use crate::Timestamp;
 
@@ -48,6 +49,10 @@ pub struct Sample {
     pub value: f32,
 }
 
+/// The most buffers that one host is given: phases of its frequencies. A series of one more phase joins a buffer of
+/// its frequency, in whose slots its samples are then found less than a step away.
+pub const BUFFERS_MAX: usize = 1024;
+
 /// A series that is to be found or registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -75,7 +80,7 @@ pub struct Placing {
 pub struct Placed {
     /// Samples that go into rows.
     pub good: u64,
-    /// Samples older than the retention.
+    /// Samples older than the retention, or beyond all [`TIMES`].
     pub too_old: u64,
     /// Samples below a floor.
     pub freed: u64,
@@ -133,15 +138,15 @@ impl Host {
         self.loaded.notify_all();
     }
 
-    /// Applies rows in memory; `stamp` is that of their record. Rows of buffers that the host does not have are
-    /// left out.
+    /// Applies rows in memory; `stamp` is that of their record. Rows of buffers or columns that the host does not
+    /// have, or whose slot is none of their anchor, are left out: no record of ours says such.
     pub fn apply(&self, state: &mut HostState, rows: &[Row], stamp: Stamp, now: Timestamp) {
         let shape = Arc::clone(&state.shape);
         let context = Context { shape: &shape, first_head_rows: self.first_head_rows, now };
         let mut late: Vec<Row> = Vec::new();
         for row in rows {
             if let Some(buffer) = state.buffers.get_mut(usize::from(row.buffer))
-                && !row.cells.is_empty()
+                && is_sound(row, &shape)
                 && !buffer.apply(row, stamp, &context)
             {
                 late.push(row.clone());
@@ -153,6 +158,15 @@ impl Host {
             state.buffers[usize::from(group[0].buffer)].apply_late(group, stamp, &context);
         }
     }
+}
+
+fn is_sound(row: &Row, shape: &Shape) -> bool {
+    let buffer = &shape.buffers()[usize::from(row.buffer)];
+    !row.cells.is_empty()
+        && TIMES.contains(&row.anchor)
+        && TIMES.contains(&row.slot)
+        && (row.slot - row.anchor) % i64::from(buffer.frequency_s) == 0
+        && row.cells.iter().all(|(index, _)| (*index as usize) < buffer.columns.len())
 }
 
 impl HostState {
@@ -263,85 +277,67 @@ impl HostState {
         })
     }
 
-    /// The columns of series, in their order; those that are new are registered, all at once. `intern` gives the
-    /// stored copy of a shape.
+    /// The columns of series, in their order; those that are new are registered, all at once, but no more than
+    /// `room`. `None` where there is no room, or where a name or a path is longer than a shape can hold. `intern`
+    /// gives the stored copy of a shape.
     pub fn register(
         &mut self,
         catalog: &Catalog,
         wanted: &[Wanted],
+        room: usize,
         intern: impl FnOnce(Shape) -> Arc<Shape>,
-    ) -> Vec<u32> {
-        let known: Vec<Option<u32>> =
-            wanted.iter().map(|series| self.column(&series.path, series.metric, series.frequency_s)).collect();
+    ) -> Vec<Option<u32>> {
+        let first_new = self.shape.columns().len();
+        let room = room.min(COLUMNS_MAX.saturating_sub(first_new));
         let mut added: Vec<NewColumn> = Vec::new();
-        let mut frequencies: Vec<u32> = Vec::new();
-        // Of the new buffers, the moment that sets their phase.
-        let mut phases: Vec<Timestamp> = Vec::new();
+        let mut phases = Phases { buffers: &self.buffers, new: Vec::new() };
         let mut seen = hashbrown::HashMap::new();
-        let first_new = self.shape.columns().len() as u32;
         let mut columns = Vec::with_capacity(wanted.len());
-        for (series, known) in wanted.iter().zip(known) {
-            if let Some(column) = known {
-                columns.push(column);
+        for series in wanted {
+            if let Some(column) = self.column(&series.path, series.metric, series.frequency_s) {
+                columns.push(Some(column));
                 continue;
             }
             let key = (&series.path, series.metric, series.frequency_s);
             let column = *seen.entry(key).or_insert_with(|| {
-                let buffer = self.buffer_for(series, &mut frequencies, &mut phases);
+                let fits = added.len() < room && Shape::can_name(&series.path, &catalog.get(series.metric).name);
+                let buffer = if fits { phases.buffer_for(series)? } else { return None };
                 added.push(NewColumn { path: series.path.clone(), metric: series.metric, buffer });
-                first_new + added.len() as u32 - 1
+                u32::try_from(first_new + added.len() - 1).ok()
             });
             columns.push(column);
         }
         if !added.is_empty() {
+            let frequencies: Vec<u32> = phases.new.iter().map(|(frequency_s, _)| *frequency_s).collect();
             let shape = intern(self.shape.extended(catalog, &frequencies, &added));
             self.set_shape(shape);
         }
         columns
     }
 
-    fn buffer_for(&self, series: &Wanted, frequencies: &mut Vec<u32>, phases: &mut Vec<Timestamp>) -> u16 {
-        let old = self.buffers.iter().position(|buffer| {
-            buffer.frequency_s() == series.frequency_s && buffer.is_in_phase(series.time)
-        });
-        let step = i64::from(series.frequency_s);
-        let position = old.unwrap_or_else(|| {
-            let new = (0..phases.len()).find(|&new| {
-                frequencies[new] == series.frequency_s && series.time.saturating_sub(phases[new]) % step == 0
-            });
-            self.buffers.len()
-                + new.unwrap_or_else(|| {
-                    frequencies.push(series.frequency_s);
-                    phases.push(series.time);
-                    phases.len() - 1
-                })
-        });
-        // More phases than this in one host are no measurement; the last buffer takes them, in its own slots.
-        u16::try_from(position).unwrap_or(u16::MAX)
-    }
-
     /// Sorts samples into rows: decides slots and anchors, refuses what is too old or freed.
     pub fn place(&mut self, samples: &[Sample], placing: Placing, rows: &mut Rows) -> Placed {
         let mut placed = Placed::default();
-        let mut last = (u16::MAX, Timestamp::MIN, (0, 0));
+        // Mostly all samples of a batch are of one moment.
+        let mut last = None;
         for sample in samples {
             let Some(column) = self.shape.columns().get(sample.column as usize) else { continue };
-            if sample.time < placing.oldest {
+            if sample.time < placing.oldest || !TIMES.contains(&sample.time) {
                 placed.too_old += 1;
                 continue;
             }
-            let (anchor, slot) = if (last.0, last.1) == (column.buffer, sample.time) {
-                last.2
-            } else {
-                self.buffers[usize::from(column.buffer)].place(sample.time, placing.fixed_phase)
+            let moment = (column.buffer, sample.time);
+            let (anchor, slot) = match last {
+                Some((last, place)) if last == moment => place,
+                _ => self.buffers[usize::from(column.buffer)].place(sample.time, placing.fixed_phase),
             };
             if !self.floors.is_empty() && slot < self.floors.of(sample.column) {
                 placed.freed += 1;
                 continue;
             }
-            if (last.0, last.1) != (column.buffer, sample.time) {
+            if last.is_none_or(|(last, _)| last != moment) {
                 self.buffers[usize::from(column.buffer)].note_anchor(anchor);
-                last = (column.buffer, sample.time, (anchor, slot));
+                last = Some((moment, (anchor, slot)));
             }
             placed.good += 1;
             rows.push(column.buffer, anchor, slot, column.index, sample.value);
@@ -376,11 +372,57 @@ impl HostState {
         }
     }
 
+    /// Drops blocks and heads that end before `time`, and forgets floors that hide nothing any more: no sample below
+    /// them is left, and none before `time` is to be accepted again. Returns how many blocks and heads went.
+    pub fn drop_before(&mut self, time: Timestamp) -> usize {
+        let dropped = self.buffers.iter_mut().map(|buffer| buffer.drop_before(time)).sum();
+        let (shape, buffers) = (&self.shape, &self.buffers);
+        self.floors.retain(|floor| {
+            let buffer = shape.columns().get(floor.column as usize).map(|column| usize::from(column.buffer));
+            let oldest = buffer.and_then(|number| buffers.get(number)?.oldest_slot());
+            floor.before > time || oldest.is_some_and(|oldest| oldest < floor.before)
+        });
+        dropped
+    }
+
     /// The log is needed from here on for this host: the least stamp over heads, unsaved blocks, unsaved floors
     /// and what waits for the host to be loaded.
     pub fn safe(&self) -> Stamp {
         let buffers = self.buffers.iter().map(Buffer::safe);
         let pending = self.deferred().iter().map(|(stamp, _)| *stamp);
         buffers.chain(pending).chain([self.floors.safe()]).min().unwrap_or(Stamp::MAX)
+    }
+}
+
+/// The buffers of a host, and those that it is about to get.
+struct Phases<'a> {
+    buffers: &'a [Buffer],
+    /// Frequency, and the moment that sets the phase.
+    new: Vec<(u32, Timestamp)>,
+}
+
+impl Phases<'_> {
+    /// The buffer of a new series: that of its phase, a new one, or where there are too many, any of its frequency.
+    fn buffer_for(&mut self, series: &Wanted) -> Option<u16> {
+        let (frequency_s, step) = (series.frequency_s, i64::from(series.frequency_s));
+        let old = |buffer: &Buffer| buffer.frequency_s() == frequency_s && buffer.is_in_phase(series.time);
+        let new = |&(other_s, time): &(u32, Timestamp)| {
+            other_s == frequency_s && series.time.saturating_sub(time) % step == 0
+        };
+        let known = self.buffers.len();
+        let joined = self.buffers.iter().position(old);
+        let joined = joined.or_else(|| Some(known + self.new.iter().position(new)?));
+        let next = known + self.new.len();
+        let joined = joined.or_else(|| {
+            let old = self.buffers.iter().map(Buffer::frequency_s);
+            let mut all = old.chain(self.new.iter().map(|(other_s, _)| *other_s));
+            all.position(|other_s| other_s == frequency_s).filter(|_| next >= BUFFERS_MAX)
+        });
+        // A shape counts its buffers in 16 bits; so many frequencies are no measurement.
+        let place = u16::try_from(joined.unwrap_or(next)).ok().filter(|place| *place < u16::MAX)?;
+        if joined.is_none() {
+            self.new.push((frequency_s, series.time));
+        }
+        Some(place)
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::anchors::ANCHOR_SLOTS;
 use crate::block::{BLOCK_ROWS_MAX, BlockState};
-use crate::buffer::ANCHOR_SLOTS;
-use crate::grid::Grid;
+use crate::grid::{Grid, TIMES};
 use crate::host::{HostState, Wanted};
 use crate::merge::Table;
 use crate::metric::MetricId;
@@ -36,10 +36,6 @@ pub struct ImportRun {
 pub struct Import {
     runs: Vec<ImportRun>,
 }
-
-/// The most rows that a run may have, and the furthest that one may lie from another: what is beyond is no
-/// measurement but damage that its file's bounds do not show.
-pub const IMPORT_ROWS_MAX: i64 = 1 << 32;
 
 /// Rows by buffer, anchor, and number of the block's worth of rows behind the anchor.
 type Chunks = BTreeMap<(u16, Timestamp, i64), Table>;
@@ -80,40 +76,39 @@ impl Import {
         taken
     }
 
-    /// The column of each run; the oldest run of each series decides its buffer.
+    /// The column of each run, `None` if it is not taken; the oldest run of each series decides its buffer.
     fn register(&self, store: &Store, state: &mut HostState, oldest: Timestamp) -> Vec<Option<u32>> {
-        let mut order: Vec<usize> = (0..self.runs.len()).collect();
+        let mut order: Vec<usize> =
+            (0..self.runs.len()).filter(|&at| is_wanted(&self.runs[at], oldest)).collect();
         order.sort_by_key(|&at| self.runs[at].base);
+        let wanted: Vec<Wanted> = order
+            .iter()
+            .map(|&at| {
+                let run = &self.runs[at];
+                let (path, metric, frequency_s) = (run.path.clone(), run.metric, run.frequency_s);
+                Wanted { path, metric, frequency_s, time: run.base }
+            })
+            .collect();
+        let found = state.register(store.catalog(), &wanted, store.series_room(), |shape| store.intern(shape));
         let mut columns = vec![None; self.runs.len()];
-        for at in order {
-            let run = &self.runs[at];
-            let step = i64::from(run.frequency_s);
-            let end = run.base.checked_add((run.values.len() as i64).saturating_mul(step));
-            if end.is_none_or(|end| end <= oldest) || run.values.iter().all(|value| value.is_nan()) {
-                continue;
-            }
-            let wanted = Wanted {
-                path: run.path.clone(),
-                metric: run.metric,
-                frequency_s: run.frequency_s,
-                time: run.base,
-            };
-            // One at a time, because each sets the phase that the next may share; shapes of a load are few.
-            let column = match state.column(&run.path, run.metric, run.frequency_s) {
-                Some(column) => column,
-                None => state.register(store.catalog(), &[wanted], Arc::new)[0],
-            };
+        for (at, column) in order.into_iter().zip(found) {
+            columns[at] = column;
+            let Some(column) = column else { continue };
             let number = state.shape().columns()[column as usize].buffer;
             let buffer = &mut state.buffers_mut()[usize::from(number)];
-            if buffer.anchors().is_empty() {
-                buffer.note_anchor(run.base);
+            if buffer.anchors().as_slice().is_empty() {
+                buffer.note_anchor(self.runs[at].base);
             }
-            columns[at] = Some(column);
         }
-        let shape = store.intern((**state.shape()).clone());
-        state.set_shape(shape);
         columns
     }
+}
+
+/// Whether a run has a value that may be taken, and no time that cannot be.
+fn is_wanted(run: &ImportRun, oldest: Timestamp) -> bool {
+    let rows = i64::try_from(run.values.len()).unwrap_or(i64::MAX);
+    let end = run.base.saturating_add(rows.saturating_mul(i64::from(run.frequency_s)));
+    TIMES.contains(&run.base) && TIMES.contains(&end) && end > oldest && run.values.iter().any(|value| !value.is_nan())
 }
 
 /// Lays the values of a run over the chunks of its buffer.
@@ -122,33 +117,33 @@ fn lay(run: &ImportRun, column: u32, state: &mut HostState, oldest: Timestamp, c
     let (number, index) = (place.buffer, place.index);
     let width = state.shape().buffers()[usize::from(number)].columns.len() as u32;
     let buffer = &mut state.buffers_mut()[usize::from(number)];
-    let step = i64::from(run.frequency_s);
+    let (step, rows_max) = (i64::from(run.frequency_s), i64::from(BLOCK_ROWS_MAX));
+    let old = oldest.saturating_sub(run.base).max(0).saturating_add(step - 1) / step;
+    let mut rest = run.values.get(usize::try_from(old).unwrap_or(usize::MAX)..).unwrap_or_default();
     let mut taken = 0;
-    for (row, &value) in run.values.iter().enumerate() {
-        let time = run.base + row as i64 * step;
-        if value.is_nan() || time < oldest {
-            continue;
-        }
-        let Some(grid) = buffer.grid(time) else { return taken };
-        let mut slot_index = grid.index(time);
-        if slot_index.abs() > IMPORT_ROWS_MAX {
-            return taken;
-        }
+    while let Some(missing) = rest.iter().position(|value| !value.is_nan()) {
+        rest = &rest[missing..];
+        let time = run.base + (run.values.len() - rest.len()) as i64 * step;
+        let Some((grid, until)) = buffer.anchors().grid_until(time) else { return taken };
+        let mut slot = grid.index(time);
         let mut anchor = grid.anchor;
-        if slot_index >= ANCHOR_SLOTS {
+        if slot >= ANCHOR_SLOTS {
             // An anchor every so many slots, as a store that took the samples one by one would have set them.
-            anchor += slot_index.div_euclid(ANCHOR_SLOTS) * ANCHOR_SLOTS * step;
-            slot_index = slot_index.rem_euclid(ANCHOR_SLOTS);
+            anchor += slot.div_euclid(ANCHOR_SLOTS) * ANCHOR_SLOTS * step;
+            slot = slot.rem_euclid(ANCHOR_SLOTS);
             buffer.note_anchor(anchor);
         }
-        let rows_max = i64::from(BLOCK_ROWS_MAX);
-        let chunk = slot_index.div_euclid(rows_max);
+        let chunk = slot.div_euclid(rows_max);
+        let row = slot.rem_euclid(rows_max);
         let table = chunks.entry((number, anchor, chunk)).or_insert_with(|| {
             let grid = Grid { anchor, frequency_s: run.frequency_s };
             Table::new(grid, number, anchor + chunk * rows_max * step, BLOCK_ROWS_MAX, width)
         });
-        table.write(anchor + slot_index * step, index, value);
-        taken += 1;
+        // One value after the other is one slot after the other, up to the end of the chunk or of the anchor.
+        let governed = until.saturating_sub(time).saturating_add(step - 1) / step;
+        let (here, behind) = rest.split_at(rest.len().min((rows_max - row).min(governed).max(1) as usize));
+        taken += table.write_run(row as u32, index, here);
+        rest = behind;
     }
     taken
 }

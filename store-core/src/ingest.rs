@@ -43,7 +43,7 @@ pub struct Ingested {
     pub refused: [u64; Refusal::ALL.len()],
     /// Samples refused because they lie below a floor.
     pub freed: u64,
-    /// Samples of a subcomponent that has no component: they share a series.
+    /// Lines seen for the first time whose subcomponent has no component: their series is one.
     pub merged: u64,
     /// Series that were new.
     pub registered: u64,
@@ -67,6 +67,9 @@ pub struct Scratch {
     rows: Rows,
     text: String,
 }
+
+/// The samples of a common message: what a larger one needed is given back with the next one.
+const SAMPLES_KEPT: usize = 1 << 14;
 
 /// A sample on its way to its host.
 #[derive(Debug, Clone, Copy)]
@@ -132,18 +135,12 @@ impl Store {
             let (prefix, rest) = line::split_prefix(line.bytes);
             let hash = self.resolver().hash(default, prefix);
             let outcome = match reader.get(hash) {
-                Some(Target::Series { host, column }) => {
-                    line::parse_rest(rest).map_err(|fate| behind(fate, line.bytes, rest)).and_then(|(value, time)| {
-                        let entry = self.known_host(host, scratch);
-                        Ok(match entry {
-                            Some(host) => (host, Place::Column(column), value, time),
-                            None => {
-                                let (host, place) = self.unknown(hash, prefix, terms, scratch, report)?;
-                                (host, place, value, time)
-                            }
-                        })
-                    })
-                }
+                Some(Target::Series { host, column }) => dated(line.bytes, rest, terms).and_then(|(value, time)| {
+                    match self.known_host(host, scratch) {
+                        Some(host) => Ok(Entry { host, column: Place::Column(column), time, value }),
+                        None => self.unknown(hash, line.bytes, prefix, terms, scratch, report),
+                    }
+                }),
                 Some(Target::Unknown) => Err(Fate::Skip(Skip::UnknownMetric)),
                 Some(Target::Refused(reason)) => Err(match line::parse_rest(rest) {
                     Err(fate @ Fate::Bad(_)) => behind(fate, line.bytes, rest),
@@ -151,25 +148,10 @@ impl Store {
                         .get(usize::from(reason))
                         .map_or(Fate::Skip(Skip::UnknownMetric), |reason| Fate::Refused(*reason)),
                 }),
-                None => self.unknown(hash, prefix, terms, scratch, report).and_then(|(host, place)| {
-                    let (value, time) =
-                        line::parse_rest(rest).map_err(|fate| behind(fate, line.bytes, rest))?;
-                    Ok((host, place, value, time))
-                }),
+                None => self.unknown(hash, line.bytes, prefix, terms, scratch, report),
             };
-            let outcome = outcome.and_then(|(host, column, value, time)| {
-                let time = time.unwrap_or(terms.now);
-                if time < terms.oldest {
-                    return Err(Fate::Refused(Refusal::TooOld));
-                }
-                if time > terms.newest {
-                    return Err(Fate::Refused(Refusal::TooNew));
-                }
-                scratch.entries.push(Entry { host, column, time, value });
-                Ok(())
-            });
             match outcome {
-                Ok(()) => {}
+                Ok(entry) => scratch.entries.push(entry),
                 Err(Fate::Bad(bad)) => {
                     report.bad += 1;
                     if report.first_bad.is_none() {
@@ -205,47 +187,48 @@ impl Store {
         self.host_of(number).map(|host| scratch.enter(host))
     }
 
-    /// A prefix that the resolver does not know, parsed in full.
+    /// A line whose prefix the resolver does not know, parsed in full. Nothing is entered anywhere before all of the
+    /// line is known to be good, so that other lines leave no trace.
     fn unknown(
         &self,
         hash: u64,
+        line: &[u8],
         prefix: &[u8],
         terms: &Terms<'_>,
         scratch: &mut Scratch,
         report: &mut Ingested,
-    ) -> Result<(u32, Place), Fate> {
+    ) -> Result<Entry, Fate> {
         let name = line::metric_of(prefix)?;
-        let refuse = |scratch: &mut Scratch, reason: Refusal| {
-            scratch.learned.push((hash, Target::Refused(reason as u8)));
-            Fate::Refused(reason)
-        };
-        let (id, metric) = match self.metric_for_samples(&name) {
-            Ok(Some(found)) => found,
-            Ok(None) => {
-                scratch.learned.push((hash, Target::Unknown));
-                return Err(Fate::Skip(Skip::UnknownMetric));
-            }
-            Err(reason) => return Err(refuse(scratch, reason)),
-        };
+        if !self.takes_metric(&name) {
+            scratch.learned.push((hash, Target::Unknown));
+            return Err(Fate::Skip(Skip::UnknownMetric));
+        }
         let parsed = line::parse_prefix(prefix)?;
+        let (value, time) = dated(line, &line[prefix.len()..], terms)?;
         let mut text = std::mem::take(&mut scratch.text);
-        let placed = parsed.place(terms.default_cluster, self.limits().name_bytes, &mut text).map(|place| {
+        let placed = parsed.place(terms.default_cluster, self.limits().name_bytes, &mut text).and_then(|place| {
+            let (id, metric) = self.metric_for_samples(&name).map_err(Fate::Refused)?;
             let path: Box<[Box<str>]> = place.path.iter().map(|&name| name.into()).collect();
-            (self.host_or_create(place.cluster, place.host), path)
+            let series = Unresolved { hash: Some(hash), path, id, metric };
+            Ok((self.host_or_create(place.cluster, place.host), series))
         });
         scratch.text = text;
-        let (host, path) = match placed {
-            Ok((Ok(host), path)) => (host, path),
+        let (host, series) = match placed {
+            Ok((Ok(host), series)) => (host, series),
             // Not learned: hosts that go make room.
             Ok((Err(reason), _)) => return Err(Fate::Refused(reason)),
-            Err(Fate::Refused(reason)) => return Err(refuse(scratch, reason)),
-            Err(fate) => return Err(fate),
+            Err(fate) => {
+                if let Fate::Refused(reason) = fate {
+                    scratch.learned.push((hash, Target::Refused(reason as u8)));
+                }
+                return Err(fate);
+            }
         };
         report.merged += u64::from(parsed.merges_subcomponents());
         let number = host.number();
-        let place = scratch.places.get(&number).copied().unwrap_or_else(|| scratch.enter(host));
-        scratch.unresolved.push(Unresolved { hash: Some(hash), path, id, metric });
-        Ok((place, Place::Unresolved(scratch.unresolved.len() as u32 - 1)))
+        let host = scratch.places.get(&number).copied().unwrap_or_else(|| scratch.enter(host));
+        scratch.unresolved.push(series);
+        Ok(Entry { host, column: Place::Unresolved(scratch.unresolved.len() as u32 - 1), time, value })
     }
 
     /// The samples of one host: one lock, one record.
@@ -270,9 +253,10 @@ impl Store {
         }
         if state.is_loading() {
             let raw: Vec<RawSample> = group.iter().map(|entry| scratch.raw(&state, entry)).collect();
-            report.last = report.last.max(journal.samples(&host, &raw));
+            let stamp = journal.samples(&host, &raw);
+            report.last = report.last.max(stamp);
             report.good += raw.len() as u64;
-            state.defer(report.last, raw);
+            state.defer(stamp, raw);
             return;
         }
         self.register_group(&host, &mut state, group, scratch, report);
@@ -310,13 +294,7 @@ impl Store {
             })
             .collect();
         let before = state.shape().columns().len();
-        let full = self.series() >= self.limits().series;
-        let columns: Vec<Option<u32>> = if full {
-            wanted.iter().map(|series| state.column(&series.path, series.metric, series.frequency_s)).collect()
-        } else {
-            let intern = |shape| self.intern(shape);
-            state.register(self.catalog(), &wanted, intern).into_iter().map(Some).collect()
-        };
+        let columns = state.register(self.catalog(), &wanted, self.series_room(), |shape| self.intern(shape));
         let registered = state.shape().columns().len() - before;
         self.add_series(registered);
         report.registered += registered as u64;
@@ -343,7 +321,7 @@ impl Store {
     }
 
     /// Applies samples that were deferred while their host was loaded. They were accepted and logged already, so
-    /// only what is below a floor is left out. The caller counts the series.
+    /// only what is below a floor is left out, and series for which there is no room. The caller counts the series.
     pub fn apply_deferred(
         &self,
         host: &Host,
@@ -362,11 +340,11 @@ impl Store {
                 Wanted { path: sample.path.clone(), metric, frequency_s, time: sample.time }
             })
             .collect();
-        let columns = state.register(self.catalog(), &wanted, |shape| self.intern(shape));
+        let columns = state.register(self.catalog(), &wanted, self.series_room(), |shape| self.intern(shape));
         let known: Vec<Sample> = samples
             .iter()
             .zip(columns)
-            .map(|(sample, column)| Sample { column, time: sample.time, value: sample.value })
+            .filter_map(|(sample, column)| Some(Sample { column: column?, time: sample.time, value: sample.value }))
             .collect();
         let mut rows = Rows::default();
         let placing = Placing { oldest: Timestamp::MIN, fixed_phase };
@@ -375,18 +353,37 @@ impl Store {
     }
 }
 
+/// The value and the time of a line, if the time is one that is taken.
+fn dated(line: &[u8], rest: &[u8], terms: &Terms<'_>) -> Result<(f32, Timestamp), Fate> {
+    let (value, time) = line::parse_rest(rest).map_err(|fate| behind(fate, line, rest))?;
+    let time = time.unwrap_or(terms.now);
+    if time < terms.oldest {
+        return Err(Fate::Refused(Refusal::TooOld));
+    }
+    if time > terms.newest {
+        return Err(Fate::Refused(Refusal::TooNew));
+    }
+    Ok((value, time))
+}
+
 /// A fate whose column counts in the whole line.
 fn behind(fate: Fate, line: &[u8], rest: &[u8]) -> Fate {
     fate.shifted(line.len() - rest.len())
 }
 
 impl Scratch {
+    /// Forgets the last message, and keeps the memory that a common one needs.
     fn clear(&mut self) {
         self.entries.clear();
+        self.entries.shrink_to(SAMPLES_KEPT);
+        self.samples.clear();
+        self.samples.shrink_to(SAMPLES_KEPT);
         self.unresolved.clear();
+        self.unresolved.shrink_to(SAMPLES_KEPT);
+        self.learned.clear();
+        self.learned.shrink_to(SAMPLES_KEPT);
         self.hosts.clear();
         self.places.clear();
-        self.learned.clear();
     }
 
     fn enter(&mut self, host: Arc<Host>) -> u32 {

@@ -21,8 +21,9 @@
 //!
 //! let (id, metric) = store.catalog().served("load").unwrap();
 //! let host = store.host("emmy", "n1").unwrap();
-//! let plan = Plan::gather(&host.lock(), &[], id, &metric).unwrap();
-//! let series = plan.read(&Range { from: 0, to: 2000, resolution_s: 0, points_max: 100 }).unwrap();
+//! let plan = Plan::gather(&host.lock(), &[], id, &metric);
+//! let range = Range { from: 0, to: 2000, resolution_s: 0, points_max: 100 };
+//! let series = plan.read(&range).unwrap().expect("there are samples");
 //! assert_eq!((series.from, series.values), (1000, vec![0.5, 1.5]));
 //! ```
 //!
@@ -32,6 +33,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod anchors;
 pub mod block;
 pub mod buffer;
 pub mod codec;

@@ -1,13 +1,14 @@
 //! [`Table`]: decoded rows of several blocks, to be patched and sealed again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::Timestamp;
 use crate::block::{BLOCK_ROWS_MAX, Block, BlockHeader};
 use crate::codec;
 use crate::grid::Grid;
 use crate::shape::{Shape, ShapeHash};
 use crate::stamp::Stamp;
-use crate::Timestamp;
 
 /// Rows of one buffer, decoded column by column.
 #[derive(Debug, Clone)]
@@ -16,19 +17,20 @@ pub struct Table {
     buffer: u16,
     base: Timestamp,
     rows: u32,
-    columns: Vec<Vec<f32>>,
+    width: u32,
+    /// Columns that are missing throughout are left out: a file may say thousands of series, each at another time.
+    columns: BTreeMap<u32, Vec<f32>>,
     as_of: Stamp,
 }
 
 impl Table {
-    /// A table of `rows` rows from the slot `base` on, all missing.
+    /// A table of `rows` rows from the slot `base` on and `width` columns, all missing.
     ///
     /// # Panics
     /// If `rows` is not 1 to 256.
-    pub fn new(grid: Grid, buffer: u16, base: Timestamp, rows: u32, columns: u32) -> Self {
+    pub fn new(grid: Grid, buffer: u16, base: Timestamp, rows: u32, width: u32) -> Self {
         assert!((1..=BLOCK_ROWS_MAX).contains(&rows), "a block has 1 to 256 rows");
-        let columns = vec![vec![f32::NAN; rows as usize]; columns as usize];
-        Self { grid, buffer, base, rows, columns, as_of: Stamp::ZERO }
+        Self { grid, buffer, base, rows, width, columns: BTreeMap::new(), as_of: Stamp::ZERO }
     }
 
     /// Lays a block over what is here: it is complete for its range, so its missing values count too.
@@ -42,37 +44,62 @@ impl Table {
         let step = i64::from(self.grid.frequency_s);
         let (here, there) = (((from - self.base) / step) as usize, ((from - header.base) / step) as usize);
         let rows = ((to - from) / step) as usize;
-        for (index, column) in self.columns.iter_mut().enumerate().take(header.columns as usize) {
-            let values = block.column(index as u32);
-            column[here..here + rows].copy_from_slice(&values[there..there + rows]);
+        // Of a damaged block only the range is known: what is older must not show in its place.
+        let intact = block.check();
+        for index in 0..self.width.min(header.columns) {
+            let filled = intact && block.payload(index).is_some();
+            let column = match self.columns.get_mut(&index) {
+                Some(column) => column,
+                None if filled => self.columns.entry(index).or_insert_with(|| missing(self.rows)),
+                None => continue,
+            };
+            let target = &mut column[here..here + rows];
+            if !filled || block.decode(index, there..there + rows, target).is_err() {
+                target.fill(f32::NAN);
+            }
         }
         self.as_of = self.as_of.max(header.as_of);
     }
 
-    /// Writes one cell; returns whether its bits changed. A slot outside of the table is left alone.
+    /// Writes one cell; returns whether its bits changed. A slot or a column outside of the table is left alone.
     pub fn write(&mut self, slot: Timestamp, column: u32, value: f32) -> bool {
-        let row = (slot - self.base) / i64::from(self.grid.frequency_s);
-        let cell = usize::try_from(row)
-            .ok()
-            .and_then(|row| self.columns.get_mut(column as usize)?.get_mut(row));
-        match cell {
-            Some(cell) if cell.to_bits() != value.to_bits() => {
-                *cell = value;
-                true
-            }
-            _ => false,
+        let row = slot.saturating_sub(self.base).div_euclid(i64::from(self.grid.frequency_s));
+        let Some(row) = usize::try_from(row).ok().filter(|row| *row < self.rows as usize) else { return false };
+        if column >= self.width || (value.is_nan() && !self.columns.contains_key(&column)) {
+            return false;
         }
+        let cell = &mut self.columns.entry(column).or_insert_with(|| missing(self.rows))[row];
+        let changed = cell.to_bits() != value.to_bits();
+        *cell = value;
+        changed
     }
 
-    /// The table without the rows before its first sample and behind its last; `None` if it has none.
+    /// Writes the values of consecutive rows from `row` on, but for the missing ones. Returns how many those are not.
+    ///
+    /// # Panics
+    /// If the table has not that many rows, or not the column.
+    pub fn write_run(&mut self, row: u32, column: u32, values: &[f32]) -> u64 {
+        assert!(column < self.width, "a column of the table");
+        let target = &mut self.columns.entry(column).or_insert_with(|| missing(self.rows))[row as usize..];
+        let mut written = 0;
+        for (cell, value) in target[..values.len()].iter_mut().zip(values).filter(|(_, value)| !value.is_nan()) {
+            *cell = *value;
+            written += 1;
+        }
+        written
+    }
+
+    /// The table without the rows before its first sample and behind its last, and without the columns behind the
+    /// last that has one; `None` if it has none.
     pub fn trimmed(mut self) -> Option<Self> {
-        let filled = |row: &usize| self.columns.iter().any(|column| !column[*row].is_nan());
-        let first = (0..self.rows as usize).find(filled)?;
-        let last = (0..self.rows as usize).rfind(filled)?;
-        for column in &mut self.columns {
+        self.columns.retain(|_, column| column.iter().any(|value| !value.is_nan()));
+        let first = self.columns.values().filter_map(|column| column.iter().position(|v| !v.is_nan())).min()?;
+        let last = self.columns.values().filter_map(|column| column.iter().rposition(|v| !v.is_nan())).max()?;
+        for column in self.columns.values_mut() {
             column.truncate(last + 1);
             column.drain(..first);
         }
+        self.width = self.columns.last_key_value()?.0 + 1;
         self.base += first as i64 * i64::from(self.grid.frequency_s);
         self.rows = (last + 1 - first) as u32;
         Some(self)
@@ -96,13 +123,20 @@ impl Table {
             grid: self.grid,
             base: self.base,
             rows: self.rows,
-            columns: self.columns.len() as u32,
+            columns: self.width,
             as_of,
             shape: ShapeHash([0; 16]),
             body_bytes: 0,
         };
-        Block::seal(header, shape, |column, out| out.copy_from_slice(&self.columns[column as usize]))
+        Block::seal(header, shape, |index, out| match self.columns.get(&index) {
+            Some(column) => out.copy_from_slice(column),
+            None => out.fill(f32::NAN),
+        })
     }
+}
+
+fn missing(rows: u32) -> Vec<f32> {
+    vec![f32::NAN; rows as usize]
 }
 
 /// Merges blocks of one buffer into as few as possible: blocks of one grid whose ranges touch or overlap become

@@ -17,7 +17,8 @@ pub struct Row {
 
 /// The rows of a host's batch, in the order in which they are to be applied.
 ///
-/// Kept and used again, because a batch's allocations would otherwise be most of its cost.
+/// Kept and used again, because a batch's allocations would otherwise be most of its cost; but not what only one
+/// huge batch needed.
 #[derive(Debug, Default)]
 pub struct Rows {
     rows: Vec<Row>,
@@ -26,10 +27,14 @@ pub struct Rows {
     open: Vec<usize>,
 }
 
+const ROWS_KEPT: usize = 1024;
+
 impl Rows {
-    /// Forgets all rows, and keeps their memory.
+    /// Forgets all rows, and keeps the memory of as many as a common batch has.
     pub fn clear(&mut self) {
         self.len = 0;
+        self.rows.truncate(ROWS_KEPT);
+        self.rows.shrink_to(ROWS_KEPT);
         self.open.fill(usize::MAX);
     }
 

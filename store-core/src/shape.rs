@@ -84,6 +84,10 @@ pub enum ShapeError {
 /// The most levels below a host.
 pub const DEPTH_MAX: usize = 16;
 
+/// The most columns of a host. Its shape is written down again with each new one, and a block of all of them stays
+/// far below the 4 GiB of its offsets.
+pub const COLUMNS_MAX: usize = 1 << 17;
+
 impl Shape {
     /// The shape of a host of which nothing is known yet.
     pub fn empty(catalog: &Catalog) -> Self {
@@ -105,6 +109,12 @@ impl Shape {
             shape.push(column.clone());
         }
         shape.rehashed(catalog)
+    }
+
+    /// Whether a shape can hold a column of this path and metric: what cannot be written down must not be taken.
+    pub fn can_name(path: &[Box<str>], metric: &str) -> bool {
+        let fits = |name: &str| u16::try_from(name.len()).is_ok();
+        path.len() <= DEPTH_MAX && path.iter().all(|name| fits(name)) && fits(metric)
     }
 
     fn push(&mut self, new: NewColumn) {

@@ -89,6 +89,11 @@ impl Store {
         self.series.load(Ordering::Relaxed)
     }
 
+    /// How many more series there may be.
+    pub fn series_room(&self) -> usize {
+        self.limits.series.saturating_sub(self.series())
+    }
+
     /// Counts series that were registered.
     pub fn add_series(&self, count: usize) {
         self.series.fetch_add(count, Ordering::Relaxed);
@@ -106,19 +111,27 @@ impl Store {
         self.hosts_begin_loading.store(loading, Ordering::Relaxed);
     }
 
-    /// The metric of a name if samples of it are taken: configured, or registered now where that is allowed.
-    pub(crate) fn metric_for_samples(&self, name: &str) -> Result<Option<(MetricId, Arc<Metric>)>, Refusal> {
+    /// Whether samples of a metric of this name are taken: it is configured, or unknown ones are registered.
+    pub(crate) fn takes_metric(&self, name: &str) -> bool {
+        self.auto_frequency_s.is_some() || self.catalog.served(name).is_some()
+    }
+
+    /// The metric of a name: configured, or registered now where that is allowed.
+    ///
+    /// # Errors
+    /// The name cannot be taken, or that were one metric too many.
+    pub(crate) fn metric_for_samples(&self, name: &str) -> Result<(MetricId, Arc<Metric>), Refusal> {
         if let Some(found) = self.catalog.served(name) {
-            return Ok(Some(found));
+            return Ok(found);
         }
-        let Some(frequency_s) = self.auto_frequency_s else { return Ok(None) };
+        let frequency_s = self.auto_frequency_s.ok_or(Refusal::MetricName)?;
         crate::line::check_name(name, self.limits.name_bytes).map_err(|_| Refusal::MetricName)?;
         if self.catalog.len() >= self.limits.metrics {
             return Err(Refusal::Metrics);
         }
         let aggregation = Aggregation::Avg;
         self.catalog.register(Metric { name: name.into(), frequency_s, aggregation, served: true });
-        Ok(self.catalog.served(name))
+        self.catalog.served(name).ok_or(Refusal::Metrics)
     }
 
     /// The number of a metric that was found in a file or in the log: registered with its frequency if nobody

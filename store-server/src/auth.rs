@@ -26,7 +26,8 @@ const TOKEN_BYTES_MAX: usize = 8192;
 /// Roles that may free and debug.
 const ADMIN_ROLES: [&str; 2] = ["ROLE_ADMIN", "api"];
 /// Headers that a proxy adds: who is behind it is not on this machine.
-const FORWARDING_HEADERS: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+const FORWARDING_HEADERS: [&str; 5] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
 /// What a request wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,9 @@ impl Claims {
         if self.expires.is_some_and(|expires| now_s >= expires) {
             return Err(BadToken::Expired);
         }
-        if self.not_before.is_some_and(|start| now_s < start) || self.issued.is_some_and(|start| now_s < start) {
+        if self.not_before.is_some_and(|start| now_s < start)
+            || self.issued.is_some_and(|start| now_s < start)
+        {
             return Err(BadToken::NotYet);
         }
         Ok(())
@@ -127,7 +130,11 @@ impl Auth {
     /// It may not.
     pub fn check(&self, access: Access, headers: &HeaderMap, peer: IpAddr, now_s: i64) -> Result<(), Denied> {
         let Some(key) = &self.key else {
-            return if access == Access::Use || is_local(headers, peer) { Ok(()) } else { Err(Denied::NotLocal) };
+            return if access == Access::Use || is_local(headers, peer) {
+                Ok(())
+            } else {
+                Err(Denied::NotLocal)
+            };
         };
         let token = headers
             .get(header::AUTHORIZATION)
@@ -180,9 +187,8 @@ fn verify(key: &UnparsedPublicKey<[u8; 32]>, token: &str) -> Result<Claims, BadT
         Some(value) => value.as_f64().map(|seconds| Some(seconds.floor() as i64)).ok_or(BadToken::Time),
     };
     let roles = claims.get("roles").and_then(Value::as_array);
-    let admin = roles.is_some_and(|roles| {
-        roles.iter().filter_map(Value::as_str).any(|role| ADMIN_ROLES.contains(&role))
-    });
+    let admin = roles
+        .is_some_and(|roles| roles.iter().filter_map(Value::as_str).any(|role| ADMIN_ROLES.contains(&role)));
     Ok(Claims { expires: time("exp")?, not_before: time("nbf")?, issued: time("iat")?, admin })
 }
 
@@ -202,170 +208,4 @@ fn is_from_foreign_page(headers: &HeaderMap) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::http::{HeaderName, HeaderValue};
-
-    const GOLDEN: &str = include_str!("../tests/golden/jwt/tokens.json");
-    const NOW_S: i64 = 1_800_000_000;
-
-    fn golden() -> Value {
-        serde_json::from_str(GOLDEN).unwrap()
-    }
-
-    fn golden_auth(require_roles: bool) -> Auth {
-        let key = golden()["public-key"].as_str().unwrap().to_owned();
-        let key = base64::engine::general_purpose::STANDARD.decode(key).unwrap();
-        Auth::new(Some(key.try_into().unwrap()), require_roles)
-    }
-
-    fn token(name: &str) -> String {
-        let golden = golden();
-        let tokens = golden["tokens"].as_array().unwrap();
-        tokens.iter().find(|token| token["name"] == name).unwrap()["token"].as_str().unwrap().to_owned()
-    }
-
-    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
-        let field = |(name, value): &(&str, &str)| {
-            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
-        };
-        fields.iter().map(field).collect()
-    }
-
-    fn bearer(token: &str) -> HeaderMap {
-        headers(&[("authorization", &format!("Bearer {token}"))])
-    }
-
-    fn here() -> IpAddr {
-        IpAddr::from([127, 0, 0, 1])
-    }
-
-    #[test]
-    fn tokens_of_the_original_are_judged_as_the_original_judges_them() {
-        let auth = golden_auth(true);
-        let golden = golden();
-        let tokens = golden["tokens"].as_array().unwrap();
-        assert_eq!(tokens.len(), 29);
-        for entry in tokens {
-            let name = entry["name"].as_str().unwrap();
-            // The one difference: no token is valid for ever because it says that it expired in 1970.
-            let expected = entry["status"] == 200 && name != "exp-zero";
-            for round in ["fresh", "cached"] {
-                let got = auth.check(Access::Use, &bearer(entry["token"].as_str().unwrap()), here(), NOW_S);
-                assert_eq!(got.is_ok(), expected, "{name}, {round}: {got:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_token_that_expires_at_0_is_expired() {
-        let got = golden_auth(true).check(Access::Use, &bearer(&token("exp-zero")), here(), NOW_S);
-        assert_eq!(got, Err(Denied::BadToken(BadToken::Expired)));
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_token_is_said() {
-        let auth = golden_auth(true);
-        let cases = [
-            ("expired", BadToken::Expired),
-            ("exp-string", BadToken::Time),
-            ("exp-null", BadToken::Time),
-            ("not-yet-valid", BadToken::NotYet),
-            ("issued-in-the-future", BadToken::NotYet),
-            ("wrong-key", BadToken::Signature),
-            ("tampered", BadToken::Signature),
-            ("no-signature", BadToken::Signature),
-            ("alg-none", BadToken::Algorithm),
-            ("alg-hs256-public-key-as-secret", BadToken::Algorithm),
-            ("alg-missing", BadToken::Algorithm),
-            ("claims-not-an-object", BadToken::Malformed),
-            ("two-parts", BadToken::Malformed),
-            ("four-parts", BadToken::Malformed),
-            ("garbage", BadToken::Malformed),
-        ];
-        for (name, what) in cases {
-            let got = auth.check(Access::Use, &bearer(&token(name)), here(), NOW_S);
-            assert_eq!(got, Err(Denied::BadToken(what)), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_cached_token_expires_all_the_same() {
-        let auth = golden_auth(true);
-        let headers = bearer(&token("valid-admin"));
-        assert_eq!(auth.check(Access::Use, &headers, here(), 4_102_444_799), Ok(()));
-        let expired = Err(Denied::BadToken(BadToken::Expired));
-        assert_eq!(auth.check(Access::Use, &headers, here(), 4_102_444_800), expired);
-    }
-
-    #[test]
-    fn only_bearer_tokens_count() {
-        let auth = golden_auth(true);
-        let token = token("valid-admin");
-        for value in [format!("bearer {token}"), token.clone(), "Basic dXNlcjpwYXNz".to_owned(), "Bearer".to_owned()] {
-            let headers = headers(&[("authorization", &value)]);
-            assert_eq!(auth.check(Access::Use, &headers, here(), NOW_S), Err(Denied::NoToken), "{value}");
-        }
-        assert_eq!(auth.check(Access::Use, &HeaderMap::new(), here(), NOW_S), Err(Denied::NoToken));
-        let two_blanks = auth.check(Access::Use, &bearer(&format!(" {token}")), here(), NOW_S);
-        assert_eq!(two_blanks, Err(Denied::BadToken(BadToken::Malformed)));
-    }
-
-    #[test]
-    fn administration_needs_a_role() {
-        let auth = golden_auth(true);
-        for (name, expected) in [
-            ("valid-admin", Ok(())),
-            ("valid-no-times", Ok(())),
-            ("valid-role-api", Ok(())),
-            ("valid-no-roles", Err(Denied::Role)),
-            ("valid-user-role", Err(Denied::Role)),
-            ("valid-empty-claims", Err(Denied::Role)),
-        ] {
-            let headers = bearer(&token(name));
-            assert_eq!(auth.check(Access::Administer, &headers, here(), NOW_S), expected, "{name}");
-            assert_eq!(golden_auth(false).check(Access::Administer, &headers, here(), NOW_S), Ok(()), "{name}");
-        }
-    }
-
-    #[test]
-    fn without_a_key_all_may_use_and_only_this_machine_may_administer() {
-        let auth = Auth::new(None, true);
-        assert!(!auth.needs_token());
-        let away = IpAddr::from([192, 0, 2, 1]);
-        assert_eq!(auth.check(Access::Use, &HeaderMap::new(), away, NOW_S), Ok(()));
-        assert_eq!(auth.check(Access::Administer, &HeaderMap::new(), away, NOW_S), Err(Denied::NotLocal));
-        for local in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.8.8.8"] {
-            let got = auth.check(Access::Administer, &HeaderMap::new(), local.parse().unwrap(), NOW_S);
-            assert_eq!(got, Ok(()), "{local}");
-        }
-        for name in FORWARDING_HEADERS {
-            let got = auth.check(Access::Administer, &headers(&[(name, "x")]), here(), NOW_S);
-            assert_eq!(got, Err(Denied::NotLocal), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_web_page_of_another_origin_may_not_administer_through_a_browser() {
-        let auth = Auth::new(None, true);
-        let check = |fields: &[(&str, &str)]| auth.check(Access::Administer, &headers(fields), here(), NOW_S);
-        let host = ("host", "localhost:8082");
-        assert_eq!(check(&[host, ("origin", "http://localhost:8082")]), Ok(()));
-        assert_eq!(check(&[host, ("origin", "http://evil.example")]), Err(Denied::NotLocal));
-        assert_eq!(check(&[host, ("origin", "null")]), Err(Denied::NotLocal));
-    }
-
-    #[test]
-    fn the_cache_is_bounded() {
-        let auth = golden_auth(true);
-        let claims = Claims { expires: None, not_before: None, issued: None, admin: false };
-        {
-            let mut cache = auth.cache.write().unwrap();
-            for n in 0..CACHED_TOKENS_MAX {
-                cache.insert(format!("t{n}").into(), claims);
-            }
-        }
-        assert_eq!(auth.check(Access::Use, &bearer(&token("valid-admin")), here(), NOW_S), Ok(()));
-        assert_eq!(auth.cache.read().unwrap().len(), 1);
-    }
-}
+mod tests;

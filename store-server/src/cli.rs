@@ -20,7 +20,7 @@ const VALUES: &[&str] = &["config", "loglevel", "auto-frequency"];
 #[command(name = "store-server", disable_version_flag = true, args_conflicts_with_subcommands = false)]
 pub struct Args {
     /// Config file; without it ./config.json if that exists, else an embedded default.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Least important messages that are logged.
     #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
@@ -166,7 +166,9 @@ mod tests {
 
     #[test]
     fn flags_are_taken_as_go_takes_them() {
-        for line in ["-config /etc/x.json", "--config /etc/x.json", "-config=/etc/x.json", "--config=/etc/x.json"] {
+        for line in
+            ["-config /etc/x.json", "--config /etc/x.json", "-config=/etc/x.json", "--config=/etc/x.json"]
+        {
             assert_eq!(args(line).unwrap().config.as_deref(), Some(Path::new("/etc/x.json")), "{line}");
         }
         let all = args("-loglevel=debug -logdate -dev=true -cleanup-checkpoints -gops --version").unwrap();

@@ -2,10 +2,11 @@
 //!
 //! A request passes, from the outside in: the connection's limits ([`serve`]), compression of the answer, errors made
 //! JSON, panics made errors, the limit on the body as sent, decompression, and the route, which checks the token,
-//! reads the body ([`body`]) and calls the store on a thread that may block.
+//! reads the body and calls the store on a thread that may block.
 //!
-//! **Invariant:** nothing of a request is held in memory without being counted in the [`Budget`], neither its body nor
-//! its answer, so that no number of requests can exhaust the process.
+//! **Invariant:** what waits for a client or for a thread, bodies and answers, is counted in the [`Budget`]; what is
+//! worked on is bounded by the number of threads and by the limits of one request. So no number of requests can
+//! exhaust the process.
 
 mod answer;
 mod backend;
@@ -113,7 +114,13 @@ pub struct App {
 
 impl App {
     /// What the routes of one server share.
-    pub fn new(store: Arc<dyn Store>, auth: Auth, limits: Limits, timeouts: Timeouts, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        auth: Auth,
+        limits: Limits,
+        timeouts: Timeouts,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
         let bytes = BUDGET_BYTES.max(limits.decoded_bytes.saturating_mul(2));
         Self {

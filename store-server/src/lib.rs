@@ -18,4 +18,5 @@ pub mod duration;
 pub mod engine;
 pub mod http;
 pub mod lifecycle;
+mod object;
 pub mod telemetry;

@@ -80,7 +80,8 @@ async fn serve_and_save(
     let listener = listen(&config.main.addr).await?;
     let address = listener.local_addr().context("cannot tell the address")?;
     let options = config.engine_options();
-    let engine = tokio::task::spawn_blocking(move || Engine::open(options)).await.context("the start failed")?;
+    let engine =
+        tokio::task::spawn_blocking(move || Engine::open(options)).await.context("the start failed")?;
     let engine = Arc::new(engine?);
     engine.run_background();
 
@@ -89,7 +90,10 @@ async fn serve_and_save(
     let app = App::new(store, auth, config.limits, Timeouts::default(), Arc::new(SystemClock));
     let app = Arc::new(app);
     let router = http::router(Arc::clone(&app), dev);
-    tracing::info!("listening on http://{address}{}", if dev { "; the API is described at /docs" } else { "" });
+    tracing::info!(
+        "listening on http://{address}{}",
+        if dev { "; the API is described at /docs" } else { "" }
+    );
     notify(NotifyState::Ready);
     let watchdog = tokio::spawn(feed_watchdog());
     let served = serve(listener, router, app, connections_max, async {
@@ -124,7 +128,9 @@ fn announce(config: &Config) {
     }
     if let Some(frequency_s) = config.auto_frequency_s {
         let most = config.limits.metrics;
-        tracing::info!("unknown metrics are registered when they are sent: avg, every {frequency_s} s, {most} at most");
+        tracing::info!(
+            "unknown metrics are registered when they are sent: avg, every {frequency_s} s, {most} at most"
+        );
     }
     if config.main.jwt_public_key.is_none() {
         tracing::warn!("no main.jwt-public-key: everybody who reaches the port may write and read");
@@ -201,7 +207,8 @@ fn raise_descriptor_limit() -> u64 {
 
 /// Half of the descriptors are for connections, the other half for files.
 fn connections_max(descriptors: u64) -> usize {
-    let most = (descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(*CONNECTIONS.start(), *CONNECTIONS.end());
+    let most = (descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2)
+        .clamp(*CONNECTIONS.start(), *CONNECTIONS.end());
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 

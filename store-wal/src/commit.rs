@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use store_disk::frame::{self, OVERHEAD_BYTES};
-use store_disk::{Disk, DiskFile, Lineage};
+use store_disk::{DiskFile, Lineage};
 
 use crate::error::CommitError;
 use crate::log::{Appended, LogOptions, Until};
@@ -145,9 +145,8 @@ const LOG_START_FRAME_BYTES: u32 = (OVERHEAD_BYTES + format::LOG_START_BYTES) as
 /// The log's memory and its current file.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) dir: PathBuf,
-    pub(crate) lineage: Lineage,
+    dir: PathBuf,
+    lineage: Lineage,
     pub(crate) options: LogOptions,
     state: Mutex<State>,
     changed: Condvar,
@@ -167,7 +166,6 @@ struct Turn<'a> {
 impl Core {
     /// A core whose current segment is `number` with `file`, or that is degraded at `end` if there is no file.
     pub(crate) fn new(
-        disk: Arc<dyn Disk>,
         dir: PathBuf,
         lineage: Lineage,
         options: LogOptions,
@@ -196,7 +194,7 @@ impl Core {
             start,
             counters: Counters { degradations: u64::from(!opened), ..Counters::default() },
         };
-        Self { disk, dir, lineage, options, state: Mutex::new(state), changed: Condvar::new() }
+        Self { dir, lineage, options, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -466,4 +464,59 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn degraded_at(offset: u32) -> Core {
+        let at = LogPos::new(3, offset);
+        Core::new("/log".into(), Lineage([0; 16]), LogOptions::default(), at, None, LogPos::ZERO)
+    }
+
+    #[test]
+    fn positions_that_are_not_logged_stop_growing_at_the_end_of_the_offsets_and_stay_in_their_segment() {
+        let core = degraded_at(u32::MAX - 3);
+        let mut last = LogPos::ZERO;
+        for _ in 0..4 {
+            let Appended::At { first, last: end, logged: false } = core.append(3, &[(16, b"a"), (16, b"b")])
+            else {
+                panic!("logged")
+            };
+            assert!(last <= first && first <= end && end.segment() == 3, "{last} {first} {end}");
+            last = end;
+        }
+        assert_eq!(last, LogPos::new(3, u32::MAX));
+        assert!(core.commit(Some(last), Until::Written).is_err());
+    }
+
+    #[test]
+    fn many_lost_ranges_become_few_and_forget_no_lost_position() {
+        let core = degraded_at(0);
+        let mut lost = Vec::new();
+        for number in (10..2000).step_by(10) {
+            let mut state = core.lock();
+            lost.push(state.synced);
+            state.lose_unsynced(LogPos::new(number, 0));
+            lost.push(LogPos::new(number - 1, 7));
+            // Synced for a while in the new segment.
+            state.synced = LogPos::new(number, 5000);
+        }
+        let state = core.lock();
+        assert!(state.lost.len() <= LOST_RANGES_MAX && state.lost.is_sorted_by_key(|range| range.start));
+        assert!(lost.iter().all(|position| state.is_lost(*position)));
+        assert!(!state.is_lost(LogPos::new(1990, 100)), "what was synced last is known");
+    }
+
+    #[test]
+    fn heals_that_fail_one_after_the_other_lose_one_range() {
+        let core = degraded_at(500);
+        for number in 4..200 {
+            let mut state = core.lock();
+            state.lose_unsynced(LogPos::new(number, 0));
+            state.synced = LogPos::new(number, FIRST_END);
+        }
+        assert_eq!(core.lock().lost, [LogPos::new(3, 500)..LogPos::new(199, 0)]);
+    }
 }

@@ -1,7 +1,7 @@
 //! An append-only log of opaque frames, in segments, replayed at start-up.
 //!
 //! [`Log`] appends, commits for many threads at once, and unlinks segments that are not needed any more;
-//! [`scan`] and [`replay`] read what survived, in the order of positions. A frame is a kind and some bytes: this
+//! [`scan()`] and [`replay()`] read what survived, in the order of positions. A frame is a kind and some bytes: this
 //! crate does not know what they say. It never appends behind what an earlier process wrote, never removes
 //! what it could not read, and heals after errors of the disk.
 //!
@@ -91,6 +91,7 @@ mod log;
 mod position;
 mod replay;
 mod scan;
+mod segments;
 mod stats;
 pub mod v1;
 

@@ -1,24 +1,20 @@
-//! [`Log`]: segments are opened, left for the next one, replaced after errors, and retired.
+//! [`Log`]: the facade over the buffer that is committed and the segments that are opened and retired.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store_disk::{Disk, DiskFile, Lineage};
 
 use crate::commit::{Core, Mode, describe};
 use crate::error::{CallError, CommitError, OpenError, RemoveError, SwitchError};
-use crate::scan::{self, Found};
+use crate::scan::Found;
+use crate::segments::Segments;
 use crate::stats::LogStats;
 use crate::{LogPos, format};
 
 /// Offset of the first position of a log without a segment: behind everything that the last segment of an
 /// earlier process can hold, with room for half a thousand million appends.
 const UNOPENED_OFFSET: u32 = 0xE000_0000;
-
-/// Numbers that are tried for a new segment while their names turn out to be taken.
-const NUMBERS_TRIED_MAX: u32 = 100;
 
 const _: () = assert!(UNOPENED_OFFSET > format::SEGMENT_BYTES_LIMIT);
 
@@ -82,39 +78,12 @@ pub struct Retired {
 /// All methods take `&self` and may be called by any number of threads. Only [`commit`](Log::commit),
 /// [`flush`](Log::flush) and what opens, heals or removes segments wait for the disk.
 ///
-/// Locks, in the order in which they are taken: `ops` (one switch, heal or retirement at a time; held while the
+/// Locks, in the order in which they are taken: `segments` (one switch, heal or retirement at a time; held while the
 /// disk works), then the mutex of `core` (memory only).
 #[derive(Debug)]
 pub struct Log {
     core: Core,
-    ops: Mutex<Ops>,
-}
-
-/// What opening and retiring segments needs to know.
-#[derive(Debug)]
-struct Ops {
-    /// Greatest number taken so far, by any process.
-    number: u32,
-    /// Number of the last segment that was opened to the end, or the greatest found.
-    current: u32,
-    /// Whether this process has synced the parent of the directory since it was last created.
-    parent_synced: bool,
-    /// A segment that was not opened to the end may come back with a power loss. Its LogStart would stand at
-    /// the greatest position and name an S of the past, so S must not move before it is gone for good.
-    stale: bool,
-    /// The segments on disk, the current one included.
-    files: BTreeMap<u32, SegmentFile>,
-    /// What the last synced LogStart names.
-    logged_start: LogPos,
-}
-
-#[derive(Debug)]
-struct SegmentFile {
-    path: PathBuf,
-    /// Length in bytes; of the current segment: not kept up to date.
-    file_bytes: u64,
-    /// Bytes lie in it that could not be read: it is renamed rather than unlinked.
-    unreadable: bool,
+    segments: Mutex<Segments>,
 }
 
 impl Log {
@@ -136,12 +105,12 @@ impl Log {
         start: LogPos,
         options: LogOptions,
     ) -> Result<Self, OpenError> {
-        let mut ops = Ops::new(found, lineage, number_above);
-        let (number, file) = ops.open_segment(disk.as_ref(), &dir, lineage, start)?;
+        let mut segments = Segments::new(disk, dir.clone(), found, lineage, number_above);
+        let (number, file) = segments.open_next(start)?;
         let at = LogPos::new(number, format::FIRST_BYTES as u32);
-        let core = Core::new(disk, dir, lineage, options, at, Some(file), start);
-        let log = Self { core, ops: Mutex::new(ops) };
-        log.opened(&log.ops());
+        let core = Core::new(dir, lineage, options, at, Some(file), start);
+        let log = Self { core, segments: Mutex::new(segments) };
+        log.opened(&log.segments());
         Ok(log)
     }
 
@@ -159,10 +128,10 @@ impl Log {
         start: LogPos,
         options: LogOptions,
     ) -> Self {
-        let ops = Ops::new(found, lineage, number_above);
-        let at = LogPos::new(ops.number, UNOPENED_OFFSET);
-        let core = Core::new(disk, dir, lineage, options, at, None, start);
-        Self { core, ops: Mutex::new(ops) }
+        let segments = Segments::new(disk, dir.clone(), found, lineage, number_above);
+        let at = LogPos::new(segments.greatest(), UNOPENED_OFFSET);
+        let core = Core::new(dir, lineage, options, at, None, start);
+        Self { core, segments: Mutex::new(segments) }
     }
 
     /// The segment in which positions are given out now. Says to a caller whether what it wrote once per
@@ -236,17 +205,17 @@ impl Log {
     /// # Errors
     /// [`SwitchError::Open`]: still in the old segment, which is as good as before. [`SwitchError::Commit`]: degraded.
     pub fn switch(&self) -> Result<(), SwitchError> {
-        let mut ops = self.ops();
+        let mut segments = self.segments();
         self.core.drain()?;
         let (old, old_end, start) = {
             let state = self.core.lock();
             (state.segment, state.end, state.start)
         };
-        let (number, file) = self.open_segment(&mut ops, start)?;
+        let (number, file) = self.open_next(&mut segments, start)?;
         // Not exact if the flip fails: the end is only counted.
-        ops.measured(old, old_end);
-        let flipped = self.core.flip(number, file).map(|old_end| ops.measured(old, old_end));
-        self.opened(&ops);
+        segments.measured(old, old_end);
+        let flipped = self.core.flip(number, file).map(|old_end| segments.measured(old, old_end));
+        self.opened(&segments);
         Ok(flipped?)
     }
 
@@ -266,7 +235,7 @@ impl Log {
     /// # Errors
     /// [`OpenError`]: still degraded.
     pub fn heal_begin(&self) -> Result<(), OpenError> {
-        let mut ops = self.ops();
+        let mut segments = self.segments();
         let (old, old_end, start) = {
             let state = self.core.lock();
             if state.mode != Mode::Degraded {
@@ -274,12 +243,12 @@ impl Log {
             }
             (state.segment, state.logged_end, state.start)
         };
-        let (number, file) = self.open_segment(&mut ops, start)?;
+        let (number, file) = self.open_next(&mut segments, start)?;
         if self.is_open() {
-            ops.measured(old, old_end);
+            segments.measured(old, old_end);
         }
         self.core.relog(number, file);
-        self.opened(&ops);
+        self.opened(&segments);
         Ok(())
     }
 
@@ -288,7 +257,7 @@ impl Log {
     /// # Errors
     /// [`CommitError`]: degraded again, or it was not relogging.
     pub fn heal_finish(&self) -> Result<(), CommitError> {
-        let _ops = self.ops();
+        let _segments = self.segments();
         if self.core.lock().mode == Mode::Healthy {
             return Ok(());
         }
@@ -304,8 +273,8 @@ impl Log {
     /// # Errors
     /// [`CommitError`]: the LogStart could not be made durable. Nothing was unlinked; the log is degraded.
     pub fn retire(&self, safe: LogPos, force: bool) -> Result<Retired, CommitError> {
-        let mut ops = self.ops();
-        self.retire_with(&mut ops, safe, force)
+        let mut segments = self.segments();
+        self.retire_with(&mut segments, safe, force)
     }
 
     /// What the log has done and how it is. Does not wait for the disk.
@@ -342,54 +311,34 @@ impl Log {
     /// Removes the log: everything in it is durable elsewhere. Unlinks all segments and the directory, and syncs
     /// its parent. A crash in between leaves a log that ends like this one and says so by its LogStart.
     ///
+    /// The log is degraded afterwards; a heal would begin it anew.
+    ///
     /// # Errors
     /// [`RemoveError`] says what is left.
     pub fn remove_all(&self) -> Result<(), RemoveError> {
-        let disk = Arc::clone(&self.core.disk);
-        let dir = self.core.dir.clone();
-        let end = self.end();
-        let mut ops = self.ops();
+        let mut segments = self.segments();
         // Says that nothing is needed. If that cannot be said any more, the order of the names does: what is left
         // after a crash is the end of the log, whole.
-        self.retire_with(&mut ops, end, true).ok();
-        let sync = || match disk.sync_dir(&dir) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(CallError { call: "sync directory", path: dir.clone(), source })
-            }
-            _ => Ok(()),
-        };
-        for file in std::mem::take(&mut ops.files).into_values() {
-            // The names before it are gone for good: among them those that the LogStart in this file covers.
-            sync()?;
-            if file.unreadable {
-                scan::rename_aside(disk.as_ref(), &file.path)?;
-            } else {
-                remove(disk.as_ref(), &file.path)?;
-            }
+        self.retire_with(&mut segments, self.end(), true).ok();
+        self.core.degrade("the log was removed".to_owned());
+        let removed = segments.remove_all();
+        if removed.is_ok() {
+            self.core.lock().logged_end = 0;
         }
-        sync()?;
-        match disk.remove_dir(&dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) if disk.list(&dir).is_ok_and(|entries| !entries.is_empty()) => {
-                return Err(RemoveError::NotEmpty { path: dir, source });
-            }
-            Err(source) => return Err(CallError { call: "remove directory", path: dir, source }.into()),
-        }
-        let parent = parent(&dir);
-        disk.sync_dir(&parent).map_err(|source| CallError {
-            call: "sync directory",
-            path: parent,
-            source,
-        })?;
-        Ok(())
+        self.counted(&segments);
+        removed
     }
 
-    fn ops(&self) -> MutexGuard<'_, Ops> {
-        self.ops.lock().unwrap_or_else(PoisonError::into_inner)
+    fn segments(&self) -> MutexGuard<'_, Segments> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn retire_with(&self, ops: &mut Ops, safe: LogPos, force: bool) -> Result<Retired, CommitError> {
+    fn retire_with(
+        &self,
+        segments: &mut Segments,
+        safe: LogPos,
+        force: bool,
+    ) -> Result<Retired, CommitError> {
         let start = {
             let mut state = self.core.lock();
             if state.mode != Mode::Healthy {
@@ -398,212 +347,55 @@ impl Log {
             state.start = state.start.max(safe.min(state.end_pos()));
             state.start
         };
-        let passed = ops.files.range(..start.segment()).next().is_some();
-        if !force && !passed {
+        if !force && !segments.any_before(start) {
             return Ok(Retired::default());
         }
-        if let Err(error) = ops.clear_stale(self.core.disk.as_ref(), &self.core.dir) {
-            return Ok(Retired { failed: vec![error], ..Retired::default() });
+        let mut retired = Retired::default();
+        // Before S moves, for whatever lies before S counts as not needed: a segment that nobody could read must
+        // not be called that.
+        if let Err(error) =
+            segments.clear_stale().and_then(|()| segments.set_unread_aside(start, &mut retired))
+        {
+            retired.failed.push(error);
+            return Ok(retired);
         }
-        if start > ops.logged_start {
+        if start > segments.logged_start() {
             let position = {
                 let mut state = self.core.lock();
                 if state.mode != Mode::Healthy {
-                    return Ok(Retired::default());
+                    return Ok(retired);
                 }
                 state.push_log_start(start)
             };
             self.core.commit(Some(position), Until::Synced)?;
-            ops.logged_start = start;
+            segments.logged(start);
         }
-        let retired = ops.unlink_before(self.core.disk.as_ref());
-        self.counted(ops);
+        segments.unlink_before(&mut retired);
+        self.counted(segments);
         Ok(retired)
     }
 
-    fn open_segment(&self, ops: &mut Ops, start: LogPos) -> Result<(u32, Box<dyn DiskFile>), OpenError> {
-        let core = &self.core;
-        ops.open_segment(core.disk.as_ref(), &core.dir, core.lineage, start).inspect_err(|error| {
-            let mut state = core.lock();
+    fn open_next(
+        &self,
+        segments: &mut Segments,
+        start: LogPos,
+    ) -> Result<(u32, Box<dyn DiskFile>), OpenError> {
+        segments.open_next(start).inspect_err(|error| {
+            let mut state = self.core.lock();
             state.counters.open_errors += 1;
             state.counters.last_error = Some(describe(error));
         })
     }
 
-    fn opened(&self, ops: &Ops) {
+    fn opened(&self, segments: &Segments) {
         self.core.lock().counters.segments_opened += 1;
-        self.counted(ops);
+        self.counted(segments);
     }
 
-    fn counted(&self, ops: &Ops) {
+    fn counted(&self, segments: &Segments) {
         let mut state = self.core.lock();
         let current = state.opened.then_some(state.segment);
-        let before = ops.files.iter().filter(|(number, _)| Some(**number) != current);
-        state.counters.retained_before_bytes = before.map(|(_, file)| file.file_bytes).sum();
-        state.counters.segments = ops.files.len() as u64;
-    }
-}
-
-impl Ops {
-    fn new(found: &Found, lineage: Lineage, number_above: u32) -> Self {
-        let ours = found.segments().filter(|(_, segment)| segment.may_be_of(lineage));
-        let files = ours.map(|(number, segment)| {
-            let unreadable = segment.is_unreadable(lineage, number);
-            (number, SegmentFile { path: segment.path.clone(), file_bytes: segment.file_bytes, unreadable })
-        });
-        let number = found.greatest().max(number_above);
-        Self {
-            number,
-            current: number,
-            parent_synced: false,
-            stale: false,
-            files: files.collect(),
-            logged_start: LogPos::ZERO,
-        }
-    }
-
-    /// Opens the next segment. When this returns its header, its LogStart, its name and the directory's name
-    /// are durable, in that order or before.
-    fn open_segment(
-        &mut self,
-        disk: &dyn Disk,
-        dir: &Path,
-        lineage: Lineage,
-        start: LogPos,
-    ) -> Result<(u32, Box<dyn DiskFile>), OpenError> {
-        let directory = |call| move |source| OpenError::Directory { call, path: dir.to_owned(), source };
-        let created = disk.create_dir(dir).map_err(directory("create"))?;
-        // Whoever created it: an earlier process may have been killed before its sync.
-        if created || !self.parent_synced {
-            self.parent_synced = false;
-            let parent = parent(dir);
-            disk.sync_dir(&parent).map_err(|source| OpenError::SyncDir { path: parent, source })?;
-            self.parent_synced = true;
-        }
-        // The names are asked for every time: a position must not be given out twice, whoever put a file there.
-        let named = scan::greatest_number(disk, dir).map_err(directory("list"))?;
-        self.number = self.number.max(named);
-        let (path, file) = self.create_segment(disk, dir)?;
-        let number = self.number;
-        let segment =
-            SegmentFile { path: path.clone(), file_bytes: format::FIRST_BYTES as u64, unreadable: false };
-        self.files.insert(number, segment);
-        self.stale = true;
-        match write_first(disk, dir, &path, file, &format::first_bytes(lineage, number, start)) {
-            Ok(file) => {
-                // Its LogStart outranks those of all segments that were not opened to the end.
-                self.stale = false;
-                self.current = number;
-                self.logged_start = self.logged_start.max(start);
-                Ok((number, file))
-            }
-            Err(error) => {
-                // A full disk would otherwise collect a file with every try.
-                self.clear_stale(disk, dir).ok();
-                Err(error)
-            }
-        }
-    }
-
-    fn create_segment(
-        &mut self,
-        disk: &dyn Disk,
-        dir: &Path,
-    ) -> Result<(PathBuf, Box<dyn DiskFile>), OpenError> {
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            let Some(number) = self.number.checked_add(1).filter(|number| *number <= format::NUMBER_MAX)
-            else {
-                return Err(OpenError::NoNumber { path: dir.to_owned() });
-            };
-            self.number = number;
-            let path = format::segment_path(dir, number);
-            match disk.create(&path) {
-                Ok(file) => return Ok((path, file)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < NUMBERS_TRIED_MAX => {}
-                Err(source) => return Err(OpenError::Segment { call: "create", path, source }),
-            }
-        }
-    }
-
-    /// Removes for good the segments that were not opened to the end.
-    fn clear_stale(&mut self, disk: &dyn Disk, dir: &Path) -> Result<(), CallError> {
-        if !self.stale {
-            return Ok(());
-        }
-        while let Some((number, path)) =
-            self.files.range(self.current + 1..).next().map(|(number, file)| (*number, file.path.clone()))
-        {
-            remove(disk, &path)?;
-            self.files.remove(&number);
-        }
-        disk.sync_dir(dir).map_err(|source| CallError {
-            call: "sync directory",
-            path: dir.to_owned(),
-            source,
-        })?;
-        self.stale = false;
-        Ok(())
-    }
-
-    /// Unlinks the segments wholly before the S of the last synced LogStart.
-    fn unlink_before(&mut self, disk: &dyn Disk) -> Retired {
-        let mut retired = Retired::default();
-        // Nobody appends to a segment before S: S is at most the end of the current one.
-        let kept = self.files.split_off(&self.logged_start.segment());
-        for (number, file) in std::mem::replace(&mut self.files, kept) {
-            let gone = if file.unreadable {
-                scan::rename_aside(disk, &file.path).map(|aside| retired.set_aside.push(aside))
-            } else {
-                remove(disk, &file.path).map(|()| {
-                    retired.segments += 1;
-                    retired.bytes += file.file_bytes;
-                })
-            };
-            if let Err(error) = gone {
-                retired.failed.push(error);
-                self.files.insert(number, file);
-            }
-        }
-        retired
-    }
-
-    fn measured(&mut self, number: u32, end: u32) {
-        if let Some(file) = self.files.get_mut(&number) {
-            file.file_bytes = u64::from(end);
-        }
-    }
-}
-
-/// Writes the first bytes of a new segment and makes them and its name durable.
-fn write_first(
-    disk: &dyn Disk,
-    dir: &Path,
-    path: &Path,
-    mut file: Box<dyn DiskFile>,
-    bytes: &[u8],
-) -> Result<Box<dyn DiskFile>, OpenError> {
-    let failed = |call| move |source| OpenError::Segment { call, path: path.to_owned(), source };
-    file.append(bytes).map_err(failed("write"))?;
-    file.sync().map_err(failed("sync"))?;
-    disk.sync_dir(dir).map_err(|source| OpenError::SyncDir { path: dir.to_owned(), source })?;
-    Ok(file)
-}
-
-/// Removes a file; one that is gone already was removed.
-fn remove(disk: &dyn Disk, path: &Path) -> Result<(), CallError> {
-    match disk.remove(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(CallError { call: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn parent(dir: &Path) -> PathBuf {
-    match dir.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
+        state.counters.retained_before_bytes = segments.bytes_but_of(current);
+        state.counters.segments = segments.count();
     }
 }

@@ -65,9 +65,10 @@ pub struct Unreadable {
 
 /// Hands the frames of `lineage` from `from` on to `sink`, in order of position, each with its kind.
 ///
-/// The [`Bytes`] are slices of the mapped segment: keeping one keeps the map.
+/// The [`Bytes`] are slices of the whole segment in memory: keeping one keeps all of it. Segments are read one by
+/// one.
 /// The log's own frames are not handed out. A damaged frame costs that frame; the report says where.
-/// A segment that could not be mapped by [`scan`](crate::scan) is tried once more.
+/// A segment that [`scan`](crate::scan()) could not read is tried once more.
 pub fn replay(
     disk: &dyn Disk,
     found: &Found,
@@ -82,7 +83,7 @@ pub fn replay(
         }
         let bytes = match &segment.bytes {
             Some(bytes) => bytes.clone(),
-            None => match disk.map(&segment.path) {
+            None => match segment.read(disk) {
                 Ok(bytes) => bytes,
                 Err(source) => {
                     report.unreadable.push(Unreadable { path: segment.path.clone(), source });

@@ -4,21 +4,26 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use store_disk::frame::{Check, Frames, Item};
+use store_disk::frame::{Check, Frame, Frames, Item};
 use store_disk::{Disk, EntryKind, Lineage};
 
 use crate::LogPos;
 use crate::error::{CallError, ScanError};
 use crate::format::{self, Header};
 
+/// A longer segment, which only a disk leaves that refused the next one for long, is mapped.
+const READ_BYTES_MAX: u64 = 256 << 20;
+
 /// Names that are tried for a file that is set aside.
 const ASIDE_NAMES_MAX: u32 = 10_000;
 
 /// The segments that lie in a directory, by number, and the names that are none.
 ///
-/// It holds the segments' bytes mapped; drop it when the replay is over.
+/// It holds the bytes of the segments that it had to read; drop it when the replay is over.
 ///
 /// A picture of one moment, before this process opened a segment of its own: nobody writes any of these files.
 #[derive(Debug)]
@@ -38,8 +43,10 @@ pub(crate) struct Segment {
     /// Length of the file; 0 if that could not be asked.
     pub(crate) file_bytes: u64,
     pub(crate) header: HeaderState,
-    /// The whole file; `None` if it could not be mapped.
+    /// The whole file, if it was read.
     pub(crate) bytes: Option<Bytes>,
+    /// Nobody could read it so far. Shared with the log, which must not unlink it then.
+    unread: Arc<AtomicBool>,
 }
 
 /// What the front of a segment says.
@@ -78,7 +85,8 @@ pub enum ForeignKind {
 
 /// Looks at the directory of a log; a directory that is missing holds nothing.
 ///
-/// Segments are mapped, not read. One that cannot be is kept in mind as unreadable and does not fail the scan.
+/// Reads the front of every segment, and the greatest ones whole, as far as it takes to find where a replay begins.
+/// A segment that cannot be read is kept in mind and does not fail the scan.
 ///
 /// # Errors
 /// [`ScanError::List`]: the directory is there and cannot be listed.
@@ -109,38 +117,80 @@ pub fn scan(disk: &dyn Disk, dir: &Path) -> Result<Found, ScanError> {
             _ => found.foreign.push(Foreign { path, what: ForeignKind::NotAFile }),
         }
     }
+    let mut lineages: Vec<Lineage> = found.segments.values().filter_map(Segment::lineage).collect();
+    lineages.sort_unstable();
+    lineages.dedup();
+    for lineage in lineages {
+        for (&number, segment) in found.segments.iter_mut().rev() {
+            if segment.lineage() == Some(lineage) && segment.bytes.is_none() {
+                segment.bytes = segment.read(disk).ok();
+            }
+            if segment.may_be_of(lineage) && segment.log_start(lineage, number).is_some() {
+                break;
+            }
+        }
+    }
     Ok(found)
 }
 
 impl Segment {
     fn look_at(disk: &dyn Disk, path: PathBuf, number: u32) -> Self {
-        let bytes = disk.map(&path).ok();
-        let file_bytes =
-            bytes.as_ref().map_or_else(|| disk.len(&path).unwrap_or(0), |bytes| bytes.len() as u64);
-        let front = match &bytes {
-            Some(bytes) => Header::decode(bytes),
-            None => {
-                disk.read_front(&path, format::HEADER_BYTES).ok().and_then(|front| Header::decode(&front))
-            }
-        };
-        let header = match front {
+        let state = |front: &[u8]| match Header::decode(front) {
             Some(header) if header.version != format::VERSION => HeaderState::Newer(header.version),
             Some(header) if header.number == number => HeaderState::Whole(header.lineage),
             _ => HeaderState::Damaged,
         };
-        Self { path, file_bytes, header, bytes }
+        let header =
+            disk.read_front(&path, format::HEADER_BYTES).map_or(HeaderState::Damaged, |front| state(&front));
+        let file_bytes = disk.len(&path).unwrap_or(0);
+        let mut segment = Self { path, file_bytes, header, bytes: None, unread: Arc::default() };
+        if header == HeaderState::Damaged
+            && let Ok(bytes) = segment.read(disk)
+        {
+            // Whose it is, only its frames can say, unless the front could not be read before.
+            segment.header = state(&bytes);
+            segment.bytes = Some(bytes);
+        }
+        segment
     }
 
-    /// The frames of the segment under the seed of `lineage`, if it was mapped.
-    pub(crate) fn frames(&self, lineage: Lineage, number: u32, check: Check) -> Option<Frames<'_>> {
-        let bytes = self.bytes.as_deref()?;
-        Some(Frames::new(bytes, format::seed(lineage, number), format::HEADER_BYTES as u64, check))
+    /// Reads the whole file, and remembers whether that went well.
+    pub(crate) fn read(&self, disk: &dyn Disk) -> io::Result<Bytes> {
+        // Read rather than mapped: a log is read once, from front to back, after a reboot from a cold cache,
+        // where page faults cost seven times as much.
+        let bytes = if self.file_bytes > READ_BYTES_MAX {
+            disk.map(&self.path)
+        } else {
+            disk.read(&self.path).map(Bytes::from)
+        };
+        self.unread.store(bytes.is_err(), Ordering::Relaxed);
+        bytes
     }
 
-    /// Whether some frame of the segment is intact under the seed of `lineage`.
-    fn has_frames(&self, lineage: Lineage, number: u32) -> bool {
-        self.frames(lineage, number, Check::Payload)
-            .is_some_and(|mut frames| frames.any(|item| matches!(item, Item::Frame(_))))
+    fn lineage(&self) -> Option<Lineage> {
+        match self.header {
+            HeaderState::Whole(lineage) => Some(lineage),
+            HeaderState::Newer(_) | HeaderState::Damaged => None,
+        }
+    }
+
+    /// The frames of the segment under the seed of `lineage`, if it was read.
+    fn frames(&self, lineage: Lineage, number: u32, check: Check) -> impl Iterator<Item = Frame<'_>> {
+        let frames = self.bytes.as_deref().map(|bytes| {
+            Frames::new(bytes, format::seed(lineage, number), format::HEADER_BYTES as u64, check)
+        });
+        frames.into_iter().flatten().filter_map(|item| match item {
+            Item::Frame(frame) => Some(frame),
+            Item::Damage { .. } => None,
+        })
+    }
+
+    /// What the last LogStart of the segment names, if it was read and there is one.
+    fn log_start(&self, lineage: Lineage, number: u32) -> Option<LogPos> {
+        self.frames(lineage, number, Check::HeaderOnly)
+            .filter(|frame| frame.kind == format::KIND_LOG_START && frame.verify())
+            .filter_map(|frame| format::decode_log_start(frame.payload))
+            .last()
     }
 
     /// Whether the segment is, or may be, one of `lineage`.
@@ -153,13 +203,15 @@ impl Segment {
     }
 
     /// Whether the file holds bytes of which this release can make nothing, and more of them than a crash while
-    /// the segment was being opened can leave.
-    pub(crate) fn is_unreadable(&self, lineage: Lineage, number: u32) -> bool {
-        match (&self.bytes, self.header) {
-            (None, _) => true,
-            (Some(_), HeaderState::Whole(_)) => false,
-            (Some(bytes), _) => bytes.len() > format::FIRST_BYTES && !self.has_frames(lineage, number),
+    /// the segment was being opened can leave; as a flag that changes if a later try to read it ends otherwise.
+    pub(crate) fn unread(&self, lineage: Lineage, number: u32) -> Arc<AtomicBool> {
+        let garbage = self.header == HeaderState::Damaged
+            && self.bytes.as_ref().is_some_and(|bytes| bytes.len() > format::FIRST_BYTES)
+            && self.frames(lineage, number, Check::Payload).next().is_none();
+        if garbage {
+            self.unread.store(true, Ordering::Relaxed);
         }
+        Arc::clone(&self.unread)
     }
 }
 
@@ -181,10 +233,7 @@ impl Found {
 
     /// The lineage of the segment with the greatest number among those whose header is whole.
     pub fn lineage(&self) -> Option<Lineage> {
-        self.segments.values().rev().find_map(|segment| match segment.header {
-            HeaderState::Whole(lineage) => Some(lineage),
-            _ => None,
-        })
+        self.segments.values().rev().find_map(Segment::lineage)
     }
 
     /// The greatest number that any name carries, whatever stands behind it; 0 if there is none.
@@ -197,35 +246,29 @@ impl Found {
     /// `None` if there is no frame of `lineage`. If there are some, or a segment could not be read, and no
     /// LogStart is to be seen: [`LogPos::ZERO`], which replays too much rather than too little.
     pub fn start(&self, lineage: Lineage) -> Option<LogPos> {
-        let mut intact = None;
+        let mut some = None;
         for (&number, segment) in self.segments.iter().rev() {
             if !segment.may_be_of(lineage) {
                 continue;
             }
-            if segment.bytes.is_none() {
-                intact = Some(LogPos::ZERO);
-            }
-            let mut named = None;
-            for item in segment.frames(lineage, number, Check::HeaderOnly).into_iter().flatten() {
-                let Item::Frame(frame) = item else { continue };
-                if frame.kind == format::KIND_LOG_START && frame.verify() {
-                    named = format::decode_log_start(frame.payload).or(named);
-                }
-                intact = Some(LogPos::ZERO);
-            }
+            let named = segment.log_start(lineage, number);
             if named.is_some() {
                 return named;
             }
+            let unread = segment.unread.load(Ordering::Relaxed);
+            if unread || segment.frames(lineage, number, Check::HeaderOnly).next().is_some() {
+                some = Some(LogPos::ZERO);
+            }
         }
-        intact
+        some
     }
 
-    /// The segments that could not be mapped. [`replay`](crate::replay) tries them once more; if that fails too,
+    /// The segments that could not be read. [`replay`](crate::replay()) tries them once more; if that fails too,
     /// what is in them is not served, and their files are kept ([`Log::retire`](crate::Log::retire) renames them).
     /// Where the system lacks descriptors or memory, it is better to wait and scan again before anything is opened.
     pub fn unreadable(&self) -> Vec<&Path> {
-        let unmapped = self.segments.values().filter(|segment| segment.bytes.is_none());
-        unmapped.map(|segment| segment.path.as_path()).collect()
+        let unread = self.segments.values().filter(|segment| segment.unread.load(Ordering::Relaxed));
+        unread.map(|segment| segment.path.as_path()).collect()
     }
 
     /// What lies in the directory and is no segment of `lineage`, in the order of names within each kind.

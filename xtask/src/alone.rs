@@ -53,7 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         println!("== {name}, with {closure:?}");
         let directory = tempfile::Builder::new().prefix("alone-").tempdir()?;
         let mut package = workspace::cargo();
-        package.args(["package", "--no-verify", "--allow-dirty", "--quiet", "--package", name]);
+        // A lock file in the package would need the other members to be found in a registry.
+        package.args(["package", "--no-verify", "--allow-dirty", "--exclude-lockfile", "--quiet"]);
+        package.args(["--package", name]);
         for other in &closure {
             package.args(["--package", other]);
         }

@@ -147,6 +147,8 @@ fn measure(
     drop(client);
 
     thread::sleep(KILL_AFTER.saturating_sub(written.elapsed()));
+    let disk = process::disk_bytes(&data)? as f64 / samples;
+    measured.add("disk before the kill, B/sample", format!("{disk:.2}"));
     server.kill()?;
     let server =
         restart(&launch, api, range, ["restart after kill: listening", "... all answered"], &mut measured)?;

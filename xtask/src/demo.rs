@@ -19,7 +19,7 @@ use store_loadgen::config::{ConfigOptions, config_text};
 use store_loadgen::http::Client;
 
 use crate::query::{self, Request};
-use crate::server::{Launch, Server, free_addr, now_s};
+use crate::server::{Launch, Server, free_addr, log_tail, now_s};
 use crate::table::{Table, grouped};
 use crate::workspace;
 use input::{CLUSTER, Input};
@@ -61,10 +61,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut table =
         Table::new(&["step", "POSTs", "samples", "strings", "series", "values compared", "different"]);
     let directory = tempfile::Builder::new().prefix("demo-").tempdir()?;
-    let mut bad = restarts(&binary, directory.path(), &inputs, &again, &mut table)?;
+    let mut bad = restarts(&binary, directory.path(), &inputs, &again, &mut table)
+        .with_context(|| log_tail(&directory.path().join("server.log")))?;
     let directory = tempfile::Builder::new().prefix("demo-default-").tempdir()?;
     let recording = inputs.swap_remove(0);
-    bad += without_config(&binary, directory.path(), &recording, &mut table)?;
+    bad += without_config(&binary, directory.path(), &recording, &mut table)
+        .with_context(|| log_tail(&directory.path().join("server.log")))?;
     println!("{}", table.text());
     if bad > 0 {
         bail!("{bad} differences");

@@ -27,7 +27,7 @@ use store_loadgen::config::{ConfigOptions, config_text};
 use store_loadgen::http::Client;
 
 use crate::query::{self, Query, Request};
-use crate::server::{Launch, Server, free_addr, now_s};
+use crate::server::{Launch, Server, free_addr, log_tail, now_s};
 use crate::table::{Table, grouped};
 use crate::workspace;
 use ledger::{FREQUENCY_S, Ledger, NODE_METRICS, SERIES, THREAD_METRICS, THREADS, Verdict, series_name};
@@ -130,6 +130,11 @@ struct Campaign {
     /// How long the last start that was watched took until all was loaded.
     loading: Duration,
     flight: Flight,
+    /// What the answers came to, over all restarts.
+    total: Verdict,
+    /// What the answers came to after the clean stop.
+    last: Verdict,
+    table: Table,
 }
 
 /// Runs the rounds; fails unless nothing acknowledged is missing.
@@ -140,65 +145,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     println!("seed {seed}, wal-sync {:?}, {} hosts", arguments.sync, arguments.hosts);
     let mut campaign = Campaign::new(&binary, directory.path(), arguments, seed)?;
-    let mut table = Table::new(&[
-        "round",
-        "kill",
-        "acknowledged",
-        "asked",
-        "missing",
-        "stale",
-        "invented",
-        "unanswered",
-        "answered after",
-    ]);
-    let mut total = Verdict::default();
-    let mut problems = Vec::new();
-    let mut server = Server::start(&campaign.launch)?;
-    for round in 0..arguments.rounds {
-        let aim = AIMS[round as usize % AIMS.len()];
-        let before = campaign.flight.acknowledged;
-        let hit = campaign.fly_and_kill(server, aim)?;
-        server = Server::start(&campaign.launch)?;
-        // Every other time the questions come while the store is still loading.
-        if round % 2 == 0 {
-            campaign.loading = await_ready(&server)?;
-        }
-        let verdict = campaign.ask_all(&server)?;
-        let ready = server.age();
-        if verdict.broken() > 0 {
-            problems.push(format!("round {round}, kill in {hit}: {verdict:?}"));
-        }
-        table.row(vec![
-            round.to_string(),
-            hit,
-            grouped(campaign.flight.acknowledged - before),
-            grouped(verdict.asked),
-            grouped(verdict.missing),
-            grouped(verdict.stale),
-            grouped(verdict.invented),
-            grouped(verdict.unacknowledged),
-            format!("{} ms", ready.as_millis()),
-        ]);
-        total.add(verdict);
+    let ended = campaign.rounds(arguments.rounds);
+    println!("{}", campaign.table.text());
+    campaign.report();
+    let mut problems = campaign.problems();
+    if let Err(error) = ended {
+        problems.push(format!("{error:#}\n{}", log_tail(&campaign.launch.log)));
     }
-    server.stop().context("the clean stop after the last round")?;
-    let server = Server::start(&campaign.launch)?;
-    let verdict = campaign.ask_all(&server)?;
-    if verdict.broken() > 0 {
-        problems.push(format!("after a clean stop: {verdict:?}"));
+    if !problems.is_empty() {
+        directory.disable_cleanup(true);
     }
-    server.stop()?;
-    println!("{}", table.text());
-    campaign.report(&total, verdict);
-    if arguments.keep {
-        println!("kept {}", directory.path().display());
-    }
-    if campaign.flight.memory_only > 0 {
-        problems.push(format!("{} answers promised memory only", campaign.flight.memory_only));
-    }
-    problems.extend(campaign.flight.strange.iter().map(|what| format!("an unexpected answer: {what}")));
-    if campaign.flight.acknowledged == 0 {
-        problems.push("nothing was acknowledged, so nothing was shown".to_owned());
+    if arguments.keep || !problems.is_empty() {
+        println!("the directory is kept: {}", directory.path().display());
     }
     if !problems.is_empty() {
         bail!("{}", problems.join("\n"));
@@ -246,7 +204,67 @@ impl Campaign {
             hits: BTreeMap::new(),
             loading: Duration::from_millis(100),
             flight: Flight::default(),
+            total: Verdict::default(),
+            last: Verdict::default(),
+            table: Table::new(&[
+                "round",
+                "kill",
+                "acknowledged",
+                "asked",
+                "missing",
+                "stale",
+                "invented",
+                "kept without answer",
+                "all answered after",
+            ]),
         })
+    }
+
+    /// Runs the rounds, and a clean stop and start at the end.
+    fn rounds(&mut self, rounds: u32) -> anyhow::Result<()> {
+        let mut server = Server::start(&self.launch)?;
+        for round in 0..rounds {
+            let before = self.flight.acknowledged;
+            let hit = self.fly_and_kill(server, AIMS[round as usize % AIMS.len()])?;
+            server = Server::start(&self.launch)?;
+            // Every other time the questions come while the store is still loading.
+            if round % 2 == 0 {
+                self.loading = await_ready(&server)?;
+            }
+            let verdict = self.ask_all(&server)?;
+            let mut row = vec![round.to_string(), hit, grouped(self.flight.acknowledged - before)];
+            row.extend(
+                [verdict.asked, verdict.missing, verdict.stale, verdict.invented, verdict.unacknowledged]
+                    .map(grouped),
+            );
+            row.push(format!("{} ms", server.age().as_millis()));
+            self.table.row(row);
+            self.total.add(verdict);
+        }
+        server.stop().context("the clean stop after the last round")?;
+        let server = Server::start(&self.launch)?;
+        self.last = self.ask_all(&server)?;
+        server.stop()?;
+        Ok(())
+    }
+
+    /// What breaks a promise, in words.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.total.broken() > 0 {
+            problems.push(format!("after kills: {:?}", self.total));
+        }
+        if self.last.broken() > 0 {
+            problems.push(format!("after a clean stop: {:?}", self.last));
+        }
+        if self.flight.memory_only > 0 {
+            problems.push(format!("{} answers promised memory only", self.flight.memory_only));
+        }
+        problems.extend(self.flight.strange.iter().map(|what| format!("an unexpected answer: {what}")));
+        if self.flight.acknowledged == 0 {
+            problems.push("nothing was acknowledged, so nothing was shown".to_owned());
+        }
+        problems
     }
 
     /// Writes, kills, and for some aims starts and kills again before the start is complete; gives what was hit.
@@ -337,26 +355,30 @@ impl Campaign {
         Ok(verdict)
     }
 
-    fn report(&self, total: &Verdict, last: Verdict) {
+    fn report(&self) {
         let kills: u64 = self.hits.values().sum();
         let hits: Vec<String> = self.hits.iter().map(|(aim, count)| format!("{count} in {aim}")).collect();
         let plain = [Aim::Flight, Aim::TooLate].iter().filter_map(|aim| self.hits.get(aim)).sum::<u64>();
+        let (flight, total) = (&self.flight, &self.total);
         println!(
             "{kills} kills: {}; {} % inside a save, a roll, a switch of segments, a stop or a start",
             hits.join(", "),
             100 * (kills - plain) / kills.max(1),
         );
         println!(
-            "{} samples acknowledged in {} POSTs, {} POSTs unanswered, {} answered 503; asked {} times, missing {}, stale {}, invented {}; {} held after the clean stop",
-            grouped(self.flight.acknowledged),
-            grouped(self.flight.posts),
-            grouped(self.flight.unanswered),
-            grouped(self.flight.unavailable),
-            grouped(total.asked),
-            grouped(total.missing),
-            grouped(total.stale),
-            grouped(total.invented),
-            grouped(last.asked),
+            "{} samples acknowledged in {} POSTs; {} POSTs unanswered, {} answered 503",
+            grouped(flight.acknowledged),
+            grouped(flight.posts),
+            grouped(flight.unanswered),
+            grouped(flight.unavailable),
+        );
+        println!(
+            "asked {} times: {} missing, {} stale, {} invented; {} are there after the clean stop",
+            grouped(total.asked + self.last.asked),
+            grouped(total.missing + self.last.missing),
+            grouped(total.stale + self.last.stale),
+            grouped(total.invented + self.last.invented),
+            grouped(self.last.asked - self.last.missing),
         );
     }
 }

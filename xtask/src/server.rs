@@ -166,9 +166,7 @@ impl Server {
 
     /// The end of what it printed, for error messages.
     pub(crate) fn log_tail(&self) -> String {
-        let tail = read_tail(&self.launch.log).unwrap_or_default();
-        let lines: Vec<&str> = tail.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        log_tail(&self.launch.log)
     }
 }
 
@@ -179,6 +177,13 @@ impl Drop for Server {
             drop(self.child.wait());
         }
     }
+}
+
+/// The last lines of a server's log; nothing when there is none.
+pub(crate) fn log_tail(path: &Path) -> String {
+    let tail = read_tail(path).unwrap_or_default();
+    let lines: Vec<&str> = tail.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
 fn read_tail(path: &Path) -> io::Result<String> {

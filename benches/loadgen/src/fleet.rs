@@ -1,6 +1,6 @@
 //! The fleet: which hosts, metrics and series there are, and when they are sampled.
 
-use crate::value::{ELAPSED_US_MAX, Kind, Point, mix};
+use crate::value::{Kind, Point, mix};
 
 /// Where below a host a metric is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,11 +138,11 @@ impl Fleet {
     ///
     /// # Panics
     ///
-    /// When there are more than 64 accelerators, or the frequency is 0 or above 170 s: mistakes of the caller.
+    /// When there are more than 64 accelerators, or the frequency is 0: mistakes of the caller.
     #[must_use]
     pub fn new(options: FleetOptions) -> Self {
         assert!(options.accelerators <= 64, "at most 64 accelerators have an address");
-        assert!((1..=170).contains(&options.frequency_s), "the frequency is 1 to 170 s");
+        assert!(options.frequency_s > 0, "the frequency is at least one second");
         // In the order of a collector: all metrics of a thread are not together, all threads of a metric are.
         let mut series = Vec::new();
         for (index, metric) in METRICS.iter().enumerate() {
@@ -219,14 +219,6 @@ impl Fleet {
         }
     }
 
-    /// What one host's collector measured between the step before and this one, in microseconds.
-    fn elapsed_us(&self, host: u32, step: u32) -> u64 {
-        let word = mix(self.options.seed ^ mix((u64::from(host) << 32) | u64::from(step)));
-        let nominal = u64::from(self.options.frequency_s) * 1_000_000;
-        // Collectors wake up to 2 ms late.
-        (nominal + word % 2000).min(ELAPSED_US_MAX)
-    }
-
     /// A source of the values of one host at one step.
     #[must_use]
     pub fn step(&self, host: u32, step: u32) -> Step<'_> {
@@ -237,7 +229,6 @@ impl Fleet {
             step_word: mix(host_word ^ (u64::from(step) << 17)),
             slow_seed: mix(host_word ^ (u64::from(step / 8) << 17) ^ 0x5151),
             step,
-            elapsed_us: self.elapsed_us(host, step),
         }
     }
 
@@ -285,7 +276,6 @@ pub struct Step<'a> {
     step_word: u64,
     slow_seed: u64,
     step: u32,
-    elapsed_us: u64,
 }
 
 impl Step<'_> {
@@ -301,7 +291,6 @@ impl Step<'_> {
             step_word: mix(self.step_word ^ key),
             slow_seed: self.slow_seed ^ key,
             step: self.step,
-            elapsed_us: self.elapsed_us,
         };
         self.fleet.kinds[series_index].push(point, out);
     }

@@ -7,7 +7,7 @@
 //!   `(seed, host, series, step)`, so whoever checks an answer asks the fleet again instead of keeping a copy.
 //! * [`BodyWriter`] prints one host's step as a POST body, from preformatted prefixes.
 //! * [`http::Client`] is a keep-alive HTTP/1.1 client on one `TcpStream`.
-//! * [`run`] drives N connections and reports lines, wall time and latency.
+//! * [`mod@run`] drives N connections and reports lines, wall time and latency.
 //! * [`process`] reads CPU time and memory of the server from `/proc`.
 //! * [`config`] prints the config file with the fleet's metrics.
 //!

@@ -8,8 +8,7 @@
 /// How the values of a metric come about.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// A difference divided by measured seconds: a full mantissa. `level` is the typical value, `spread` the
-    /// width of the noise as a part of it, `idle` the share of series (in 1/16) that stay at zero.
+    /// What a difference divided by measured seconds looks like: a full mantissa, evenly spread above a level.
     Rate {
         /// The lowest level of a series; levels lie within a factor of two above it.
         level: u32,
@@ -57,14 +56,12 @@ pub struct Point {
     pub slow_seed: u64,
     /// The number of the step.
     pub step: u32,
-    /// How long the host's collector took for this step, in microseconds; near the frequency.
-    pub elapsed_us: u64,
 }
 
 /// Digits behind the point of a rate.
 const RATE_DIGITS: u32 = 11;
-/// The longest time between two steps for which `remainder × 10^11` fits in 64 bits.
-pub(crate) const ELAPSED_US_MAX: u64 = 180_000_000;
+/// One, in units of the last digit of a rate.
+const RATE_UNIT: u64 = 10u64.pow(RATE_DIGITS);
 
 impl Kind {
     /// Appends the text of the value at `point`, as a collector would print it.
@@ -75,13 +72,13 @@ impl Kind {
                     out.push(b'0');
                     return;
                 }
-                let level = scale(u64::from(level), point.series_word) + u64::from(level);
-                let span = (level * point.elapsed_us * u64::from(spread_16ths) / 16).max(1);
-                let delta = level * point.elapsed_us + scale(span, point.step_word);
-                push_u64(delta / point.elapsed_us, out);
+                // In units of the last digit; there is no division by a number that is not constant in here.
+                let unit = u64::from(level) * RATE_UNIT;
+                let low = unit + scale(unit, point.series_word);
+                let value = low + scale(low / 16 * u64::from(spread_16ths), point.step_word);
+                push_u64(value / RATE_UNIT, out);
                 out.push(b'.');
-                let rest = delta % point.elapsed_us;
-                push_padded(rest * 10u64.pow(RATE_DIGITS) / point.elapsed_us, RATE_DIGITS, out);
+                push_padded(value % RATE_UNIT, RATE_DIGITS, out);
             }
             Kind::Decimal { low, range, digits } => {
                 let unit = 10u64.pow(digits);
@@ -192,7 +189,7 @@ mod tests {
 
     fn point(step: u32) -> Point {
         let word = mix(u64::from(step) + 77);
-        Point { series_word: mix(3), step_word: word, slow_seed: word, step, elapsed_us: 10_001_234 }
+        Point { series_word: mix(3), step_word: word, slow_seed: word, step }
     }
 
     fn text(kind: Kind, step: u32) -> String {
@@ -224,20 +221,6 @@ mod tests {
             low_bits |= bits & 0xff;
         }
         assert_eq!(low_bits, 0xff, "the low bits of the mantissa are in use");
-    }
-
-    #[test]
-    fn a_rate_is_the_delta_divided_by_the_time() {
-        let kind = Kind::Rate { level: 50_000, spread_16ths: 16, idle_16ths: 0 };
-        let at = point(5);
-        let mut out = Vec::new();
-        kind.push(at, &mut out);
-        let got: f64 = String::from_utf8(out).unwrap().parse().unwrap();
-        let level = 50_000 + scale(50_000, at.series_word);
-        let span = level * at.elapsed_us;
-        let delta = span + scale(span, at.step_word);
-        let want = delta as f64 / at.elapsed_us as f64;
-        assert!((got - want).abs() < 1e-9 * want, "{got} {want}");
     }
 
     #[test]

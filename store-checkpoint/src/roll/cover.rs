@@ -22,11 +22,11 @@ pub fn supersedes(rolled: &Index, other: &Index) -> bool {
 }
 
 fn says_all(rolled: &Index, other: &Index) -> bool {
-    let known = rolled.rolled && rolled.damage.is_empty() && other.header_good && rolled.lineage == other.lineage;
+    let known =
+        rolled.rolled && rolled.damage.is_empty() && other.header_good && rolled.lineage == other.lineage;
     // Bytes of which nothing is known may be worth something. Those of a frame that was cut are not.
-    let harmless = |what| {
-        matches!(what, BlockFileDamage::HeaderHalf | BlockFileDamage::Frame(Damage::CutShort))
-    };
+    let harmless =
+        |what| matches!(what, BlockFileDamage::HeaderHalf | BlockFileDamage::Frame(Damage::CutShort));
     if !known || !other.damage.iter().all(|range| harmless(range.what)) {
         return false;
     }

@@ -64,7 +64,8 @@ impl Gathered {
         shape: &Arc<Shape>,
         resolve: &Resolve<'_>,
     ) -> Result<Self, RollError> {
-        let sources: Vec<Source> = paths.iter().map(|path| Source::read(disk, path)).collect::<Result<_, _>>()?;
+        let sources: Vec<Source> =
+            paths.iter().map(|path| Source::read(disk, path)).collect::<Result<_, _>>()?;
         if let Some(source) = sources.iter().find(|source| !source.index.is_of(host_dir, lineage)) {
             return Err(RollError::Misplaced { path: source.path.clone() });
         }
@@ -86,7 +87,8 @@ impl Gathered {
         // One that hides samples of another that is kept stays too, or the older ones would come back.
         loop {
             let hides = |piece: &Piece| {
-                kept.iter().any(|under| under.rank < piece.rank && overlap(piece.header(), under.header()).is_some())
+                kept.iter()
+                    .any(|under| under.rank < piece.rank && overlap(piece.header(), under.header()).is_some())
             };
             let (hiding, rest): (Vec<Piece>, Vec<Piece>) = old.into_iter().partition(hides);
             old = rest;
@@ -142,20 +144,25 @@ impl Gathered {
             let ours = index.lineage == Some(lineage);
             // What belongs to another host is not shown with this one.
             if index.is_of(host_dir, lineage)
-                && index.blocks.iter().any(|found| self.hides(merged, (ours, found.header.as_of), &found.header)) {
+                && index
+                    .blocks
+                    .iter()
+                    .any(|found| self.hides(merged, (ours, found.header.as_of), &found.header))
+            {
                 return Err(RollError::Overlaps { path });
             }
         }
         Ok(())
     }
 
-    /// Whether a merged block would hide slots of `other` with older ones.
+    /// Whether a merged block would hide slots of `other` with older ones, or with columns that no source had there.
     fn hides(&self, merged: &[Arc<Block>], rank: (bool, Stamp), other: &BlockHeader) -> bool {
         merged.iter().filter(|block| (true, block.header().as_of) > rank).any(|block| {
             overlap(block.header(), other).is_some_and(|(from, to)| {
                 self.pieces.iter().any(|piece| {
                     let header = piece.header();
-                    piece.rank < rank && is_same_grid(header, other) && header.base < to && from < header.end()
+                    let is_newer = piece.rank >= rank && header.columns >= other.columns;
+                    !is_newer && is_same_grid(header, other) && header.base < to && from < header.end()
                 })
             })
         })
@@ -187,7 +194,11 @@ impl Source {
             // Read once more: a frame that was misread looks the same, and its block would be lost for good.
             let again = blockfile::index(&Bytes::from(disk.read(path).map_err(unread)?));
             if again.torn_tail() != Some(torn) {
-                return Err(RollError::Damaged { path: path.to_owned(), offset: torn.offset, what: torn.what });
+                return Err(RollError::Damaged {
+                    path: path.to_owned(),
+                    offset: torn.offset,
+                    what: torn.what,
+                });
             }
         }
         Ok(Self { path: path.to_owned(), tail, index })
@@ -264,7 +275,8 @@ fn verified(found: &Found, shape: Arc<Shape>) -> Result<Block, BlockFileDamage> 
 /// Stamps the blocks of other lineages below all of ours, in their order; what of ours has no position moves up
 /// to make room.
 fn rank(mut pieces: Vec<Piece>) -> Vec<Piece> {
-    let mut foreign: Vec<Stamp> = pieces.iter().filter(|piece| !piece.rank.0).map(|piece| piece.rank.1).collect();
+    let mut foreign: Vec<Stamp> =
+        pieces.iter().filter(|piece| !piece.rank.0).map(|piece| piece.rank.1).collect();
     if foreign.is_empty() {
         return pieces;
     }

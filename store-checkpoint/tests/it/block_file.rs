@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use store_checkpoint::blockfile::{
     self, BlockFile, BlockFileDamage, BlockFileError, DamagedRange, FLAG_ROLLED, FLOOR_BYTES,
-    FLOORS_HEAD_BYTES, HALF_BYTES, HEADER_BYTES, Index, KIND_BLOCK, KIND_FLOORS, KIND_SHAPE, MAGIC, SEED_HIGH,
-    VERSION, index, is_block_file,
+    FLOORS_HEAD_BYTES, HALF_BYTES, HEADER_BYTES, Index, KIND_BLOCK, KIND_FLOORS, KIND_SHAPE, MAGIC,
+    SEED_HIGH, VERSION, index, is_block_file,
 };
 use store_core::block::{BLOCK_HEADER_BYTES, Block, BlockError};
 use store_disk::frame::{self, Damage};
@@ -101,7 +101,9 @@ fn a_file_reads_back_as_it_was_written() {
         [(kit.shapes[0].hash(), vec![(1, 20)]), (kit.shapes[2].hash(), vec![(0, -5), (3, 30)])]
     );
     assert_covers(&index, &bytes);
-    assert!(is_block_file(&bytes[..HEADER_BYTES]) && is_block_file(&bytes[..4]) && !is_block_file(&bytes[..3]));
+    assert!(
+        is_block_file(&bytes[..HEADER_BYTES]) && is_block_file(&bytes[..4]) && !is_block_file(&bytes[..3])
+    );
 }
 
 #[test]
@@ -429,7 +431,7 @@ fn a_new_file_gives_up_after_as_many_names_as_the_page_says() {
         disk.put(format!("{HOST}/{number}.bin"), "").unwrap();
     }
     let error = BlockFile::create(&disk, Path::new(HOST), 0, LINEAGE).unwrap_err();
-    assert!(matches!(error, BlockFileError::Create { path, .. } if path == PathBuf::from(format!("{HOST}/0.bin"))));
+    assert!(matches!(error, BlockFileError::Create { path, .. } if path == Path::new(HOST).join("0.bin")));
     assert!(BlockFile::create(&disk, Path::new(HOST), 1, LINEAGE).is_ok());
 }
 
@@ -452,6 +454,9 @@ fn with_header(bytes: &[u8], change: impl Fn(&mut [u8])) -> Vec<u8> {
     }
     out
 }
+
+/// What a file is, its bytes, the shapes, blocks and floors that are found, the blocks that fail their check, damage.
+type Case = (&'static str, Vec<u8>, (usize, usize, usize), usize, &'static str);
 
 #[test]
 fn a_start_finds_in_every_file_what_the_page_says() {
@@ -483,14 +488,19 @@ fn a_start_finds_in_every_file_what_the_page_says() {
         out
     };
     let whole = (2, 4, 2);
-    // Meets, shapes, blocks and floors that are found, blocks that fail their check, damage.
-    let cases: Vec<(&str, Vec<u8>, (usize, usize, usize), usize, &str)> = vec![
+    let cases: Vec<Case> = vec![
         ("a whole file", bytes.to_vec(), whole, 0, "none"),
         ("an empty file", vec![], (0, 0, 0), 0, "none"),
         ("one half of the header bad", flipped(9), whole, 0, "HeaderHalf"),
         ("one half of the header bad", flipped(40), whole, 0, "HeaderHalf"),
         ("both halves bad, a whole block or floors behind", headless(bytes.to_vec()), whole, 0, "Header"),
-        ("both halves bad, nothing whole behind", headless(bytes[..shape.end].to_vec()), (0, 0, 0), 0, "Header"),
+        (
+            "both halves bad, nothing whole behind",
+            headless(bytes[..shape.end].to_vec()),
+            (0, 0, 0),
+            0,
+            "Header",
+        ),
         ("a file that ends inside a frame", bytes[..bytes.len() - 1].to_vec(), (2, 4, 1), 0, "Frame"),
         ("a bad frame header", flipped(block.start), (2, 3, 2), 0, "Frame"),
         ("a bad block header in a good frame", bad_block_header, whole, 0, "Block"),
@@ -498,8 +508,20 @@ fn a_start_finds_in_every_file_what_the_page_says() {
         ("a bad payload of a shape or of floors", flipped(shape.end - 9), (1, 4, 2), 0, "Frame"),
         ("a bad payload of a shape or of floors", flipped(floors.end - 9), (2, 4, 1), 0, "Frame"),
         ("a kind that it does not know", with_frame(&bytes, 4, b"?"), whole, 0, "UnknownKind"),
-        ("a version or a flag that it does not know", with_header(&bytes, |h| h[4] = 3), (0, 0, 0), 0, "Newer"),
-        ("a version or a flag that it does not know", with_header(&bytes, |h| h[6] = 2), (0, 0, 0), 0, "Newer"),
+        (
+            "a version or a flag that it does not know",
+            with_header(&bytes, |h| h[4] = 3),
+            (0, 0, 0),
+            0,
+            "Newer",
+        ),
+        (
+            "a version or a flag that it does not know",
+            with_header(&bytes, |h| h[6] = 2),
+            (0, 0, 0),
+            0,
+            "Newer",
+        ),
         ("a frame of another host's file", foreign, (1, 3, 2), 0, "Frame"),
     ];
     let rows = table("Version 2: recovery");
@@ -512,7 +534,11 @@ fn a_start_finds_in_every_file_what_the_page_says() {
         let content = Bytes::from(content);
         let found = index(&content);
         assert_covers(&found, &content);
-        assert_eq!((found.shapes.len(), found.blocks.len(), found.floors.len()), (shapes, blocks, floors), "{meets}");
+        assert_eq!(
+            (found.shapes.len(), found.blocks.len(), found.floors.len()),
+            (shapes, blocks, floors),
+            "{meets}"
+        );
         assert_eq!(found.blocks.iter().filter(|found| !found.check()).count(), failing, "{meets}");
         let is_it = |range: &DamagedRange| match range.what {
             BlockFileDamage::HeaderHalf => damage == "HeaderHalf",

@@ -44,7 +44,8 @@ impl Kit {
         let first =
             Shape::empty(&catalog).extended(&catalog, &[10], &[column(&[], "a", 0), column(&[], "b", 0)]);
         let second = first.extended(&catalog, &[], &[column(&["socket0"], "a", 0)]);
-        let third = second.extended(&catalog, &[60], &[column(&[], "slow", 1), column(&["socket0"], "slow", 1)]);
+        let third =
+            second.extended(&catalog, &[60], &[column(&[], "slow", 1), column(&["socket0"], "slow", 1)]);
         let shapes = [first, second, third].map(Arc::new).to_vec();
         Self { catalog, shapes }
     }
@@ -60,7 +61,13 @@ impl Kit {
 
     /// A block of some rows (in steps from 0) of a buffer, with values that tell slot, column and stamp; raw, so
     /// that equal shapes and rows give frames of equal length.
-    pub(crate) fn block(&self, shape: usize, buffer: u16, rows: std::ops::Range<i64>, as_of: u64) -> Arc<Block> {
+    pub(crate) fn block(
+        &self,
+        shape: usize,
+        buffer: u16,
+        rows: std::ops::Range<i64>,
+        as_of: u64,
+    ) -> Arc<Block> {
         self.block_on(shape, buffer, 0, rows, as_of)
     }
 
@@ -134,7 +141,9 @@ impl Kit {
 
 /// A whole number that f32 holds exactly, or missing.
 fn value(as_of: u64, row: i64, column: u32) -> f32 {
-    let mixed = (as_of * 31 + u64::from(column) * 7).wrapping_add_signed(row * 13).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (as_of * 31 + u64::from(column) * 7)
+        .wrapping_add_signed(row * 13)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     if mixed >> 61 == 0 { f32::NAN } else { (mixed >> 40) as f32 }
 }
 

@@ -15,8 +15,11 @@ mod dump;
 mod golden;
 mod layout;
 mod load;
+mod roll;
+mod roll_crash;
 mod round_trip;
 mod save;
+mod supersede;
 
 /// A file below `tests/golden`.
 fn golden_path(name: &str) -> PathBuf {

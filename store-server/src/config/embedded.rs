@@ -124,10 +124,13 @@ mod tests {
     fn the_catalog_has_the_usual_metrics_once_each() {
         let metrics = metrics();
         assert!(metrics.windows(2).all(|pair| pair[0].name < pair[1].name), "a name stands twice");
-        let aggregation = |name: &str| metrics.iter().find(|metric| metric.name == name).map(|m| m.aggregation);
+        let aggregation =
+            |name: &str| metrics.iter().find(|metric| metric.name == name).map(|m| m.aggregation);
         assert_eq!(aggregation("cpu_load"), Some(Aggregation::None));
         assert_eq!(aggregation("cpu_user"), Some(Aggregation::Avg));
-        for name in ["mem_used", "mem_bw", "flops_any", "flops_dp", "flops_sp", "net_bw", "ib_recv", "acc_power"] {
+        for name in
+            ["mem_used", "mem_bw", "flops_any", "flops_dp", "flops_sp", "net_bw", "ib_recv", "acc_power"]
+        {
             assert_eq!(aggregation(name), Some(Aggregation::Sum), "{name}");
         }
         assert!(metrics.iter().all(|metric| metric.frequency_s == FREQUENCY_S));

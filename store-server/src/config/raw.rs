@@ -7,14 +7,16 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
+use crate::object::Object;
+
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
-    pub(super) main: Option<Main>,
+    pub(super) main: Option<Object<Main>>,
     pub(super) metrics: Option<Metrics>,
     /// Checked by hand: the original knows keys of several ways to log in.
     pub(super) nats: Option<BTreeMap<String, serde_json::Value>>,
-    pub(super) metric_store: Option<Store>,
+    pub(super) metric_store: Option<Object<Store>>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -27,7 +29,7 @@ pub(super) struct Main {
     pub(super) group: Option<String>,
     pub(super) backend_url: Option<String>,
     pub(super) jwt_public_key: Option<String>,
-    pub(super) debug: Option<Debug>,
+    pub(super) debug: Option<Object<Debug>>,
     pub(super) require_roles: Option<bool>,
 }
 
@@ -63,14 +65,14 @@ pub(super) struct Store {
     pub(super) memory_cap: Option<i64>,
     pub(super) num_workers: Option<i64>,
     pub(super) checkpoint_interval: Option<String>,
-    pub(super) checkpoints: Option<Checkpoints>,
-    pub(super) cleanup: Option<Cleanup>,
-    pub(super) debug: Option<Debug>,
-    pub(super) nats_subscriptions: Option<Vec<Subscription>>,
+    pub(super) checkpoints: Option<Object<Checkpoints>>,
+    pub(super) cleanup: Option<Object<Cleanup>>,
+    pub(super) debug: Option<Object<Debug>>,
+    pub(super) nats_subscriptions: Option<Vec<Object<Subscription>>>,
     pub(super) wal_sync: Option<WalSync>,
     pub(super) wal_sync_interval: Option<String>,
     pub(super) max_future: Option<String>,
-    pub(super) limits: Option<Limits>,
+    pub(super) limits: Option<Object<Limits>>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -141,7 +143,7 @@ pub(super) struct Limits {
 
 /// The metrics in the order of their names; a name that stands twice is an error, not a silent choice.
 #[derive(Debug, Default)]
-pub(super) struct Metrics(pub(super) BTreeMap<String, Metric>);
+pub(super) struct Metrics(pub(super) BTreeMap<String, Object<Metric>>);
 
 impl<'de> Deserialize<'de> for Metrics {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -160,7 +162,7 @@ impl<'de> Visitor<'de> for MetricsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metrics, A::Error> {
         let mut metrics = BTreeMap::new();
-        while let Some((name, metric)) = map.next_entry::<String, Metric>()? {
+        while let Some((name, metric)) = map.next_entry::<String, Object<Metric>>()? {
             if metrics.contains_key(&name) {
                 return Err(A::Error::custom(format_args!("metric `{name}` stands here twice")));
             }

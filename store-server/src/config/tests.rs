@@ -11,7 +11,12 @@ fn minimal(main: &str, metrics: &str, store: &str) -> String {
 }
 
 fn read(text: &str) -> Result<Config, String> {
-    parse(text.as_bytes(), Path::new("c.json")).map_err(|error| error.to_string())
+    parse(text.as_bytes(), Path::new("c.json")).map_err(whole)
+}
+
+/// An error with its sources, as the program prints it.
+fn whole(error: ConfigError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }
 
 fn good(text: &str) -> Config {
@@ -58,8 +63,11 @@ fn every_key_of_the_original_is_known() {
     );
     assert_eq!(config.main.addr, "localhost:9000");
     assert_eq!(config.main.jwt_public_key.unwrap()[..3], [0xe6, 0x8d, 0x47]);
-    let metrics: Vec<_> =
-        config.metrics.iter().map(|metric| (metric.name.as_str(), metric.frequency_s, metric.aggregation)).collect();
+    let metrics: Vec<_> = config
+        .metrics
+        .iter()
+        .map(|metric| (metric.name.as_str(), metric.frequency_s, metric.aggregation))
+        .collect();
     let expected = [
         ("a", 60, Aggregation::Avg),
         ("b", 10, Aggregation::Sum),
@@ -119,19 +127,22 @@ fn our_keys_are_known_and_listed_as_ours() {
 
 #[test]
 fn both_layouts_of_the_checkpoint_interval_are_read() {
-    let interval = |store: &str| read(&minimal("", "", store)).map(|config| config.store.checkpoint_interval_s);
+    let interval =
+        |store: &str| read(&minimal("", "", store)).map(|config| config.store.checkpoint_interval_s);
     assert_eq!(interval(r#", "checkpoint-interval": "2h""#), Ok(7200));
     assert_eq!(interval(r#", "checkpoints": {"interval": "2h"}"#), Ok(7200));
     assert_eq!(interval(r#", "checkpoint-interval": "2h", "checkpoints": {"interval": "120m"}"#), Ok(7200));
     assert_eq!(interval(r#", "checkpoint-interval": "", "checkpoints": {"interval": ""}"#), Ok(43_200));
-    let refusal = interval(r#", "checkpoint-interval": "2h", "checkpoints": {"interval": "3h"}"#).unwrap_err();
+    let refusal =
+        interval(r#", "checkpoint-interval": "2h", "checkpoints": {"interval": "3h"}"#).unwrap_err();
     assert!(refusal.contains("metric-store.checkpoints.interval: says something else"), "{refusal}");
 }
 
 #[test]
 fn a_checkpoint_interval_of_zero_or_less_is_off_and_a_short_one_is_not() {
-    let interval =
-        |text: &str| good(&minimal("", "", &format!(r#", "checkpoint-interval": "{text}""#))).store.checkpoint_interval_s;
+    let interval = |text: &str| {
+        good(&minimal("", "", &format!(r#", "checkpoint-interval": "{text}""#))).store.checkpoint_interval_s
+    };
     assert_eq!((interval("0"), interval("-5h"), interval("500ms"), interval("1500ms")), (0, 0, 1, 1));
 }
 
@@ -144,11 +155,19 @@ fn what_is_not_built_yet_is_accepted_with_one_warning_each() {
               "cleanup": {"mode": "archive", "directory": "/archive"},
               "nats-subscriptions": [{"subscribe-to": "hpc", "cluster-tag": "x"}]}}"#,
     );
-    let mut keys: Vec<&str> = config.warnings.iter().map(|warning| warning.split(": ").next().unwrap()).collect();
+    let mut keys: Vec<&str> =
+        config.warnings.iter().map(|warning| warning.split(": ").next().unwrap()).collect();
     keys.sort_unstable();
     assert_eq!(
         keys,
-        ["main.backend-url", "main.debug.gops", "main.group", "main.user", "metric-store.cleanup.mode", "nats"]
+        [
+            "main.backend-url",
+            "main.debug.gops",
+            "main.group",
+            "main.user",
+            "metric-store.cleanup.mode",
+            "nats"
+        ]
     );
     assert!(!config.warnings.join(" ").contains("secret"));
 }
@@ -164,9 +183,15 @@ fn an_unknown_key_is_refused_by_its_path() {
     let cases = [
         (minimal(r#""adr": ":1""#, "", ""), "main.adr: unknown field `adr`"),
         (minimal(r#""debug": {"gop": true}"#, "", ""), "main.debug.gop: unknown field `gop`"),
-        (minimal("", r#", "x": {"frequency": 1, "aggr": "sum"}"#, ""), "metrics.x.aggr: unknown field `aggr`"),
+        (
+            minimal("", r#", "x": {"frequency": 1, "aggr": "sum"}"#, ""),
+            "metrics.x.aggr: unknown field `aggr`",
+        ),
         (minimal("", "", r#", "retention": "1h""#), "metric-store.retention: unknown field `retention`"),
-        (minimal("", "", r#", "checkpoints": {"dir": "x"}"#), "metric-store.checkpoints.dir: unknown field `dir`"),
+        (
+            minimal("", "", r#", "checkpoints": {"dir": "x"}"#),
+            "metric-store.checkpoints.dir: unknown field `dir`",
+        ),
         (minimal("", "", r#", "cleanup": {"moed": "delete"}"#), "metric-store.cleanup.moed: unknown field"),
         (minimal("", "", r#", "limits": {"point": 1}"#), "metric-store.limits.point: unknown field"),
         (
@@ -194,16 +219,30 @@ fn a_value_of_the_wrong_type_is_refused_by_path_line_and_column() {
         (minimal("", r#", "x": {"frequency": "60"}"#, ""), "metrics.x.frequency: invalid type"),
         (minimal("", r#", "x": {"frequency": 1.5}"#, ""), "metrics.x.frequency: invalid type"),
         (minimal("", r#", "x": {"aggregation": "sum"}"#, ""), "metrics.x: missing field `frequency`"),
-        (minimal("", r#", "x": {"frequency": 1, "aggregation": "max"}"#, ""), "metrics.x.aggregation: unknown variant `max`"),
-        (minimal("", r#", "cpu_load": {"frequency": 1}"#, ""), "metrics: metric `cpu_load` stands here twice"),
+        (
+            minimal("", r#", "x": {"frequency": 1, "aggregation": "max"}"#, ""),
+            "metrics.x.aggregation: unknown variant `max`",
+        ),
+        (
+            minimal("", r#", "cpu_load": {"frequency": 1}"#, ""),
+            "metrics: metric `cpu_load` stands here twice",
+        ),
         (minimal("", "", r#", "num-workers": "2""#), "metric-store.num-workers: invalid type"),
         (minimal("", "", r#", "checkpoint-interval": 12"#), "metric-store.checkpoint-interval: invalid type"),
-        (minimal("", "", r#", "checkpoints": {"file-format": "avro"}"#), "metric-store.checkpoints.file-format: unknown variant `avro`"),
-        (minimal("", "", r#", "wal-sync": "sometimes""#), "metric-store.wal-sync: unknown variant `sometimes`"),
+        (
+            minimal("", "", r#", "checkpoints": {"file-format": "avro"}"#),
+            "metric-store.checkpoints.file-format: unknown variant `avro`",
+        ),
+        (
+            minimal("", "", r#", "wal-sync": "sometimes""#),
+            "metric-store.wal-sync: unknown variant `sometimes`",
+        ),
         (minimal(r#""addr": "a:1", "addr": "b:1""#, "", ""), "main: duplicate field `addr`"),
         ("{".to_owned(), "EOF while parsing"),
         (String::new(), "EOF while parsing"),
-        ("[1]".to_owned(), "invalid type"),
+        ("[]".to_owned(), "invalid type: sequence, expected an object"),
+        (r#"{"main": [":80"]}"#.to_owned(), "main: invalid type: sequence, expected an object"),
+        (minimal("", r#", "x": [60, "sum"]"#, ""), "metrics.x: invalid type: sequence, expected an object"),
         (minimal("", "", "") + "x", "trailing characters"),
     ];
     for (text, expected) in cases {
@@ -217,40 +256,90 @@ fn a_value_of_the_wrong_type_is_refused_by_path_line_and_column() {
 fn a_value_that_makes_no_sense_is_refused_by_its_path() {
     let store = |store: &str| minimal("", "", store);
     let without = |retention: &str| {
-        format!(r#"{{"metrics": {{"a": {{"frequency": 1}}}}, "metric-store": {{"memory-cap": 1{retention}}}}}"#)
+        format!(
+            r#"{{"metrics": {{"a": {{"frequency": 1}}}}, "metric-store": {{"memory-cap": 1{retention}}}}}"#
+        )
     };
     let cases = [
         (without(""), "metric-store.retention-in-memory: missing"),
-        (without(r#", "retention-in-memory": "2d""#), "metric-store.retention-in-memory: \"2d\" is no duration: unknown unit \"d\""),
-        (without(r#", "retention-in-memory": "48""#), "metric-store.retention-in-memory: \"48\" is no duration: a unit is missing"),
-        (without(r#", "retention-in-memory": "-1h""#), "metric-store.retention-in-memory: \"-1h\" is less than a second"),
-        (without(r#", "retention-in-memory": "900ms""#), "metric-store.retention-in-memory: \"900ms\" is less than a second"),
+        (
+            without(r#", "retention-in-memory": "2d""#),
+            "metric-store.retention-in-memory: \"2d\" is no duration: unknown unit \"d\"",
+        ),
+        (
+            without(r#", "retention-in-memory": "48""#),
+            "metric-store.retention-in-memory: \"48\" is no duration: a unit is missing",
+        ),
+        (
+            without(r#", "retention-in-memory": "-1h""#),
+            "metric-store.retention-in-memory: \"-1h\" is less than a second",
+        ),
+        (
+            without(r#", "retention-in-memory": "900ms""#),
+            "metric-store.retention-in-memory: \"900ms\" is less than a second",
+        ),
         (without(r#", "retention-in-memory": """#), "metric-store.retention-in-memory: \"\" is no duration"),
-        (r#"{"metrics": {"a": {"frequency": 1}}, "metric-store": {"retention-in-memory": "1h"}}"#.into(), "metric-store.memory-cap: missing"),
+        (
+            r#"{"metrics": {"a": {"frequency": 1}}, "metric-store": {"retention-in-memory": "1h"}}"#.into(),
+            "metric-store.memory-cap: missing",
+        ),
         (r#"{"metric-store": {"retention-in-memory": "1h", "memory-cap": 0}}"#.into(), "metrics: missing"),
-        (r#"{"metrics": {}, "metric-store": {"retention-in-memory": "1h", "memory-cap": 0}}"#.into(), "metrics: empty"),
+        (
+            r#"{"metrics": {}, "metric-store": {"retention-in-memory": "1h", "memory-cap": 0}}"#.into(),
+            "metrics: empty",
+        ),
         (minimal("", r#", "x": {"frequency": 0}"#, ""), "metrics.x.frequency: 0 is not between 1 and"),
         (minimal("", r#", "x": {"frequency": -5}"#, ""), "metrics.x.frequency: -5 is not between 1 and"),
-        (minimal("", r#", "x": {"frequency": 4294967297}"#, ""), "metrics.x.frequency: 4294967297 is not between"),
+        (
+            minimal("", r#", "x": {"frequency": 4294967297}"#, ""),
+            "metrics.x.frequency: 4294967297 is not between",
+        ),
         (minimal("", r#", "": {"frequency": 1}"#, ""), "metrics.: a name has 1 to 255 bytes"),
         (minimal("", r#", "a\u0000b": {"frequency": 1}"#, ""), "metrics.a\0b: a name has 1 to 255 bytes"),
         (store(r#", "num-workers": -1"#), "metric-store.num-workers: -1 is less than 0"),
-        (store(r#", "checkpoint-interval": "soon""#), "metric-store.checkpoint-interval: \"soon\" is no duration"),
-        (store(r#", "checkpoints": {"max-wal-size": -1}"#), "metric-store.checkpoints.max-wal-size: -1 is less than 0"),
+        (
+            store(r#", "checkpoint-interval": "soon""#),
+            "metric-store.checkpoint-interval: \"soon\" is no duration",
+        ),
+        (
+            store(r#", "checkpoints": {"max-wal-size": -1}"#),
+            "metric-store.checkpoints.max-wal-size: -1 is less than 0",
+        ),
         (store(r#", "cleanup": {"mode": "archive"}"#), "metric-store.cleanup.directory: missing"),
-        (store(r#", "wal-sync-interval": "0s""#), "metric-store.wal-sync-interval: \"0s\" is less than a millisecond"),
+        (
+            store(r#", "wal-sync-interval": "0s""#),
+            "metric-store.wal-sync-interval: \"0s\" is less than a millisecond",
+        ),
         (store(r#", "max-future": "-1s""#), "metric-store.max-future: \"-1s\" is negative"),
         (store(r#", "limits": {"points": 0}"#), "metric-store.limits.points: 0 is not between 1 and"),
-        (store(r#", "limits": {"name-bytes": 256}"#), "metric-store.limits.name-bytes: 256 is not between 1 and 255"),
-        (minimal("", r#", "x": {"frequency": 1}"#, r#", "limits": {"metrics": 1}"#), "metrics: 2 metrics; the limit is 1"),
+        (
+            store(r#", "limits": {"name-bytes": 256}"#),
+            "metric-store.limits.name-bytes: 256 is not between 1 and 255",
+        ),
+        (
+            minimal("", r#", "x": {"frequency": 1}"#, r#", "limits": {"metrics": 1}"#),
+            "metrics: 2 metrics; the limit is 1",
+        ),
         (minimal(r#""addr": "localhost""#, "", ""), "main.addr: \"localhost\" has no port"),
-        (minimal(r#""addr": "localhost:http""#, "", ""), "main.addr: \"http\" in \"localhost:http\" is no port number"),
+        (
+            minimal(r#""addr": "localhost:http""#, "", ""),
+            "main.addr: \"http\" in \"localhost:http\" is no port number",
+        ),
         (minimal(r#""addr": "localhost:70000""#, "", ""), "main.addr: \"70000\" in"),
-        (minimal(r#""addr": "::1:80""#, "", ""), "main.addr: an IPv6 address stands in brackets: \"[::1]:80\""),
+        (
+            minimal(r#""addr": "::1:80""#, "", ""),
+            "main.addr: an IPv6 address stands in brackets: \"[::1]:80\"",
+        ),
         (minimal(r#""addr": "[::g]:80""#, "", ""), "main.addr: \"::g\" in \"[::g]:80\" is no IPv6 address"),
         (minimal(r#""jwt-public-key": "@@""#, "", ""), "main.jwt-public-key: not base64"),
-        (minimal(r#""jwt-public-key": "AAAA""#, "", ""), "main.jwt-public-key: an Ed25519 key has 32 bytes, this one has 3"),
-        (minimal(r#""https-cert-file": "c.pem""#, "", ""), "main.https-cert-file: HTTPS is not supported yet"),
+        (
+            minimal(r#""jwt-public-key": "AAAA""#, "", ""),
+            "main.jwt-public-key: an Ed25519 key has 32 bytes, this one has 3",
+        ),
+        (
+            minimal(r#""https-cert-file": "c.pem""#, "", ""),
+            "main.https-cert-file: HTTPS is not supported yet",
+        ),
         (minimal(r#""https-key-file": "k.pem""#, "", ""), "main.https-key-file: HTTPS is not supported yet"),
     ];
     for (text, expected) in cases {
@@ -261,13 +350,15 @@ fn a_value_that_makes_no_sense_is_refused_by_its_path() {
 
 #[test]
 fn all_that_is_wrong_is_said_at_once() {
-    let refusal = read(&minimal(r#""addr": "x""#, r#", "m": {"frequency": 0}"#, r#", "num-workers": -1"#)).unwrap_err();
+    let refusal =
+        read(&minimal(r#""addr": "x""#, r#", "m": {"frequency": 0}"#, r#", "num-workers": -1"#)).unwrap_err();
     assert_eq!(refusal.matches("; ").count(), 2, "{refusal}");
 }
 
 #[test]
 fn addresses_of_every_kind_are_accepted() {
-    for addr in [":8082", "localhost:8082", "127.0.0.1:0", "[::1]:8082", "[::]:1", "node-1.example.org:65535"] {
+    for addr in [":8082", "localhost:8082", "127.0.0.1:0", "[::1]:8082", "[::]:1", "node-1.example.org:65535"]
+    {
         assert_eq!(good(&minimal(&format!(r#""addr": "{addr}""#), "", "")).main.addr, addr);
     }
 }
@@ -276,7 +367,7 @@ fn addresses_of_every_kind_are_accepted() {
 fn a_file_that_is_named_and_missing_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("none.json");
-    let refusal = find(Some(&path), 10).unwrap_err().to_string();
+    let refusal = whole(find(Some(&path), 10).unwrap_err());
     assert!(refusal.starts_with(&format!("cannot read the config file {}: ", path.display())), "{refusal}");
 }
 

@@ -39,14 +39,13 @@ impl Engine {
             let state = host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?;
             Plan::gather(&state, &selector, id, &metric)
         };
-        let Some(plan) = plan else { return Ok(None) };
         let range = Range {
             from: request.from,
             to: request.to,
             resolution_s: request.resolution_s,
             points_max: request.points_max as u64,
         };
-        plan.read(&range).map(Some).map_err(|e| match e {
+        plan.read(&range).map_err(|e| match e {
             QueryError::InvalidRange => ReadError::InvalidRange,
             QueryError::InvalidAggregation => ReadError::InvalidAggregation,
             QueryError::TooManyPoints { points, .. } => {

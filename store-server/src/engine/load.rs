@@ -11,7 +11,9 @@ use store_checkpoint::blockfile::{self, Index};
 use store_checkpoint::files::{self, CURRENT_WAL, HostFiles};
 use store_checkpoint::load::load_listed;
 use store_checkpoint::roll;
+use store_core::anchors::Anchors;
 use store_core::block::{Block, BlockState};
+use store_core::buffer::Buffer;
 use store_core::floor::Floor;
 use store_core::host::{Host, HostState, Sample, Wanted};
 use store_core::import::{Import, ImportRun};
@@ -61,6 +63,9 @@ struct Loading<'a> {
     bytes: HashMap<ShapeHash, Bytes>,
     /// By buffer: blocks as files hold them, whether or not memory holds them still.
     blocks: Vec<Vec<Arc<Block>>>,
+    /// Blocks of other histories of this host: they were numbered, or their slots counted, independently of each
+    /// other. Taken by name and time, like values of another format.
+    strangers: Vec<Arc<Block>>,
 }
 
 impl Engine {
@@ -139,6 +144,7 @@ impl Engine {
             shapes: HashMap::new(),
             bytes: HashMap::new(),
             blocks: Vec::new(),
+            strangers: Vec::new(),
         };
         loading.read_files();
         loading.replay();
@@ -182,7 +188,7 @@ impl Engine {
 
 /// The slot of the newest row of a host.
 pub(super) fn newest_slot(state: &HostState) -> Option<i64> {
-    state.buffers().iter().filter_map(store_core::buffer::Buffer::newest_slot).max()
+    state.buffers().iter().filter_map(Buffer::newest_slot).max()
 }
 
 impl Loading<'_> {
@@ -318,7 +324,8 @@ impl Loading<'_> {
         decoded
     }
 
-    /// The host's shape is the longest that anything names; the others are mostly prefixes of it.
+    /// The host's shape is the longest that anything names. The others are prefixes of it, unless the host has
+    /// more than one history: then it begins with an empty one.
     fn take_shapes(&mut self, files: &[Indexed]) {
         for (hash, bytes) in files.iter().flat_map(|file| &file.index.shapes) {
             self.bytes.insert(*hash, bytes.clone());
@@ -336,9 +343,10 @@ impl Loading<'_> {
         }
         hashes.sort_unstable();
         hashes.dedup();
-        let longest = hashes.into_iter().filter_map(|hash| self.shape(hash)).max_by_key(|shape| shape.columns().len());
-        if let Some(shape) = longest {
-            self.state.set_shape(shape);
+        let shapes: Vec<Arc<Shape>> = hashes.into_iter().filter_map(|hash| self.shape(hash)).collect();
+        let longest = shapes.iter().max_by_key(|shape| shape.columns().len());
+        if let Some(longest) = longest.filter(|longest| shapes.iter().all(|shape| longest.extends(shape))) {
+            self.state.set_shape(Arc::clone(longest));
         }
     }
 
@@ -385,13 +393,14 @@ impl Loading<'_> {
             }
         }
         self.blocks = self.state.buffers().iter().map(|_| Vec::new()).collect();
-        let mut strangers = Vec::new();
+        if !found.iter().all(|block| self.state.shape().extends(block.shape())) || !is_one_history(&found) {
+            tracing::warn!(cluster = self.host.cluster(), host = self.host.name(),
+                "block files of more than one history: taken together by name and time");
+            self.import_strangers(found, files, oldest);
+            return;
+        }
         for block in found {
-            if self.state.shape().extends(block.shape()) {
-                self.blocks[usize::from(block.header().buffer)].push(block);
-            } else {
-                strangers.push(block);
-            }
+            self.blocks[usize::from(block.header().buffer)].push(block);
         }
         for (buffer, blocks) in self.blocks.iter_mut().enumerate() {
             blocks.sort_by_key(|block| block.header().as_of);
@@ -405,13 +414,14 @@ impl Loading<'_> {
                 }
             }
         }
-        self.import_strangers(&strangers, oldest);
     }
 
-    /// Blocks whose columns are numbered otherwise than this host's are taken as values of another format.
-    fn import_strangers(&mut self, blocks: &[Arc<Block>], oldest: i64) {
+    /// Blocks of several histories become values of another format, the newest `as_of` above the others. Their
+    /// files go when what was made of them is saved.
+    fn import_strangers(&mut self, mut blocks: Vec<Arc<Block>>, files: &[Indexed], oldest: i64) {
         let mut import = Import::default();
-        for block in blocks {
+        blocks.sort_by_key(|block| block.header().as_of);
+        for block in &blocks {
             let (header, shape) = (block.header(), block.shape());
             for index in 0..header.columns {
                 let number = shape.buffers()[usize::from(header.buffer)].columns[index as usize];
@@ -425,10 +435,28 @@ impl Loading<'_> {
                 });
             }
         }
-        if !import.is_empty() {
-            import.build(&self.engine.store, &mut self.state, oldest);
-            self.blocks.resize_with(self.state.buffers().len(), Vec::new);
-        }
+        import.build(&self.engine.store, &mut self.state, oldest);
+        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
+        self.strangers = blocks;
+        self.on_disk.sources.extend(files.iter().map(|file| file.path.clone()));
+    }
+
+    /// Whether a block of another history knows a sample better: one that holds its slot as of a later moment.
+    fn is_known_better(&self, sample: &RawSample, at: Stamp) -> bool {
+        self.strangers.iter().any(|block| {
+            let (header, shape) = (block.header(), block.shape());
+            let half = i64::from(header.grid.frequency_s / 2);
+            header.as_of > at
+                && (header.base - half..header.end() - half).contains(&sample.time)
+                && shape.buffers()[usize::from(header.buffer)].columns[..header.columns as usize].iter().any(
+                    |&number| {
+                        let column = &shape.columns()[number as usize];
+                        column.path == sample.path
+                            && self.engine.store.catalog().get(column.metric).name == sample.metric
+                    },
+                )
+                && block.check()
+        })
     }
 
     /// Floors of a file, or with a stamp, of the log.
@@ -501,6 +529,8 @@ impl Loading<'_> {
         at: Stamp,
     ) -> Rows {
         let store = &self.engine.store;
+        let samples: Vec<&RawSample> =
+            samples.iter().filter(|sample| !self.is_known_better(sample, at)).collect();
         let wanted: Vec<Wanted> = samples
             .iter()
             .map(|sample| {
@@ -511,12 +541,13 @@ impl Loading<'_> {
                 Wanted { path: sample.path.clone(), metric, frequency_s, time: sample.time }
             })
             .collect();
-        let columns = self.state.register(store.catalog(), &wanted, |shape| store.intern(shape));
+        let room = store.series_room();
+        let columns = self.state.register(store.catalog(), &wanted, room, |shape| store.intern(shape));
         self.blocks.resize_with(self.state.buffers().len(), Vec::new);
         let known: Vec<Sample> = samples
             .iter()
             .zip(columns)
-            .map(|(sample, column)| Sample { column, time: sample.time, value: sample.value })
+            .filter_map(|(sample, column)| Some(Sample { column: column?, time: sample.time, value: sample.value }))
             .collect();
         let mut rows = Rows::default();
         self.state.place(&known, self.engine.placing(), &mut rows);
@@ -524,24 +555,31 @@ impl Loading<'_> {
     }
 
     /// The rows that no intact block of a file knows better: one that covers the slot as of a later moment.
-    fn without_superseded(&self, rows: &Rows, at: Stamp) -> Rows {
+    fn without_superseded(&mut self, rows: &Rows, at: Stamp) -> Rows {
         let mut kept = Rows::default();
         let oldest = self.engine.oldest();
         for row in rows.as_slice() {
             let Some(blocks) = self.blocks.get(usize::from(row.buffer)) else { continue };
-            let newer = |block: &&Arc<Block>| {
-                block.header().as_of > at && block.header().covers(row.anchor, row.slot) && block.check()
+            let fixed_phase = self.engine.is_dumping();
+            let buffer = &mut self.state.buffers_mut()[usize::from(row.buffer)];
+            let (anchor, slot) = if buffer.takes(row.anchor, row.slot) {
+                (row.anchor, row.slot)
+            } else {
+                buffer.place(row.slot, fixed_phase)
             };
-            let step = self.state.buffers()[usize::from(row.buffer)].frequency_s();
-            if row.slot.saturating_add(i64::from(step)) < oldest || blocks.iter().any(|block| newer(&block)) {
+            let knows_better = |block: &Arc<Block>| {
+                block.header().as_of > at && block.header().covers(anchor, slot) && block.check()
+            };
+            let step = i64::from(buffer.frequency_s());
+            if slot.saturating_add(step) < oldest || blocks.iter().any(knows_better) {
                 continue;
             }
+            buffer.note_anchor(anchor);
             let columns = &self.state.shape().buffers()[usize::from(row.buffer)].columns;
             let floors = self.state.floors();
-            let target = kept.add(row.buffer, row.anchor, row.slot);
+            let target = kept.add(row.buffer, anchor, slot);
             target.cells.extend(row.cells.iter().filter(|(index, value)| {
-                columns.get(*index as usize).is_some_and(|column| row.slot >= floors.of(*column))
-                    && !value.is_nan()
+                columns.get(*index as usize).is_some_and(|column| slot >= floors.of(*column)) && !value.is_nan()
             }));
         }
         kept
@@ -578,7 +616,7 @@ impl Loading<'_> {
         if record::read_rows(bytes, &mut rows).is_err() {
             self.engine.counters.frames_unreadable.add(1);
         }
-        if self.state.shape().extends(&shape) {
+        if self.strangers.is_empty() && self.state.shape().extends(&shape) {
             return Some(self.without_superseded(&rows, at));
         }
         let mut samples = Vec::new();
@@ -599,4 +637,19 @@ impl Loading<'_> {
 fn covers(newer: &Block, older: &Block) -> bool {
     let (a, b) = (newer.header(), older.header());
     a.grid == b.grid && a.base <= b.base && b.end() <= a.end() && a.as_of >= b.as_of && newer.check()
+}
+
+/// Whether the slots of blocks were counted by one store: each block lies where its anchor governs.
+fn is_one_history(blocks: &[Arc<Block>]) -> bool {
+    let mut by_buffer: HashMap<u16, Anchors> = HashMap::new();
+    for block in blocks {
+        let (buffer, grid) = (block.header().buffer, block.header().grid);
+        by_buffer.entry(buffer).or_insert_with(|| Anchors::new(grid.frequency_s)).note(grid.anchor);
+    }
+    blocks.iter().all(|block| {
+        let header = block.header();
+        let anchors = &by_buffer[&header.buffer];
+        let last = header.end() - i64::from(header.grid.frequency_s);
+        anchors.governs(header.grid.anchor, header.base) && anchors.governs(header.grid.anchor, last)
+    })
 }

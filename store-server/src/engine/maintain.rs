@@ -178,8 +178,7 @@ impl Engine {
             if state.is_loading() {
                 continue;
             }
-            dropped += state.buffers_mut().iter_mut().map(|buffer| buffer.drop_before(time)).sum::<usize>();
-            state.floors_mut().drop_before(time);
+            dropped += state.drop_before(time);
         }
         self.counters.blocks_dropped.add(dropped as u64);
         if dropped > 0 {

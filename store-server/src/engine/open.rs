@@ -59,7 +59,11 @@ impl Engine {
             io::ErrorKind::WouldBlock => OpenError::Locked { directory: directory.clone() },
             _ => unusable(e.to_string()),
         })?;
-        let listed = HostDirs::list(&*disk, &directory).map_err(|e| unusable(e.source.to_string()))?;
+        let mut listed = HostDirs::list(&*disk, &directory).map_err(|e| unusable(e.source.to_string()))?;
+        if !listed.unlisted.is_empty() {
+            // Hosts that are not seen now are taken for new ones: worth a second look.
+            listed = HostDirs::list(&*disk, &directory).map_err(|e| unusable(e.source.to_string()))?;
+        }
         let log_dir = directory.join(LOG_DIR);
         let found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
 

@@ -33,8 +33,12 @@ impl LogTail {
     /// Reads the frames from `from` on. Nothing is applied: each host is when its turn comes.
     pub(super) fn read(disk: &dyn Disk, found: &Found, lineage: Lineage, from: LogPos) -> Self {
         let mut tail = Self::default();
-        let report = store_wal::replay(disk, found, lineage, from, &mut |position, kind, payload| {
-            tail.enter(Frame { stamp: stamp(position), kind, payload });
+        // A segment says a shape once or twice, at its first use: before `from` perhaps.
+        let segment = LogPos::new(from.segment(), 0);
+        let report = store_wal::replay(disk, found, lineage, segment, &mut |position, frame_kind, payload| {
+            if position >= from || frame_kind == kind::SHAPE {
+                tail.enter(Frame { stamp: stamp(position), kind: frame_kind, payload });
+            }
         });
         tail.report = report;
         tail

@@ -4,9 +4,7 @@
 
 use std::fmt::Debug;
 
-use crate::engine::{
-    DebugError, Engine, HealthAnswer, ReadError, ReadRequest, Series, Unready, WriteReport,
-};
+use crate::engine::{DebugError, Engine, HealthAnswer, ReadError, ReadRequest, Series, Unready, WriteReport};
 
 /// The calls of [`Engine`], each of which may block; see there.
 #[expect(missing_docs, clippy::missing_errors_doc, reason = "described at Engine")]

@@ -22,13 +22,27 @@ impl Received {
     }
 }
 
+/// Longest list of names (selectors, nodes), bytes: in memory it takes about eight times as much.
+const LIST_BYTES_MAX: usize = 8 << 20;
+
 /// Reads a whole body, already decompressed by the layers around the route.
 ///
 /// # Errors
 /// It is too long, too slow, cut off or badly compressed, or there is no memory left for it.
-pub(super) async fn read(app: &App, mut body: Body) -> Result<Received, ApiError> {
+pub(super) async fn read(app: &App, body: Body) -> Result<Received, ApiError> {
+    read_up_to(app, body, app.limits.decoded_bytes).await
+}
+
+/// The same for a short list of names.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_list(app: &App, body: Body) -> Result<Received, ApiError> {
+    read_up_to(app, body, app.limits.decoded_bytes.min(LIST_BYTES_MAX)).await
+}
+
+async fn read_up_to(app: &App, mut body: Body, bytes_max: usize) -> Result<Received, ApiError> {
     let deadline = Instant::now() + app.timeouts.body;
-    let bytes_max = app.limits.decoded_bytes;
     let mut held = app.budget.part();
     let mut pieces = Pieces::default();
     loop {

@@ -45,9 +45,15 @@ mod tests {
 
     #[test]
     fn the_page_tells_of_every_route() {
-        for route in
-            ["/api/write", "/api/query", "/api/free", "/api/debug", "/api/debug/status", "/api/debug/memory", "/api/healthcheck"]
-        {
+        for route in [
+            "/api/write",
+            "/api/query",
+            "/api/free",
+            "/api/debug",
+            "/api/debug/status",
+            "/api/debug/memory",
+            "/api/healthcheck",
+        ] {
             assert!(PAGE.contains(&format!(">{route}")), "{route}");
         }
     }

@@ -17,7 +17,7 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Resul
     let to = to.ok_or_else(|| ApiError::bad_request("'to' is a required query parameter"))?;
     let to: i64 =
         to.parse().map_err(|_| ApiError::bad_request(format!("to: {to:?} is no number of seconds")))?;
-    let body = body::read(&app, body).await?;
+    let body = body::read_list(&app, body).await?;
     let freed = app
         .call(
             |app| &app.looks,
@@ -25,7 +25,9 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Resul
                 // What stands behind the list is not looked at, as in every body.
                 let selectors =
                     Vec::<Vec<String>>::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
-                        .map_err(|error| ApiError::bad_request(format!("a list of selectors is expected: {error}")))?;
+                        .map_err(|error| {
+                            ApiError::bad_request(format!("a list of selectors is expected: {error}"))
+                        })?;
                 app.store.free(to, &selectors).map_err(|unready| ApiError::busy(unready.to_string()))
             },
         )

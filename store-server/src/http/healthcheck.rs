@@ -10,6 +10,7 @@ use store_core::json;
 use super::{ApiError, App, answer, body};
 use crate::auth::Access;
 use crate::engine::{HealthAnswer, HealthState, ReadError};
+use crate::object::Object;
 
 /// The body. Here, and only here, the original refuses unknown fields.
 #[derive(Debug, Default, Deserialize)]
@@ -24,12 +25,15 @@ struct Question {
 pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     app.authorize(Access::Use, &parts)?;
-    let body = body::read(&app, body).await?;
+    let body = body::read_list(&app, body).await?;
     app.call(
         |app| &app.queries,
         move |app| {
-            let question = Question::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
-                .map_err(|error| ApiError::bad_request(format!("parsing request body failed: {error}")))?;
+            let Object(question) =
+                Object::<Question>::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
+                    .map_err(|error| {
+                        ApiError::bad_request(format!("parsing request body failed: {error}"))
+                    })?;
             let mut nodes = question.nodes.unwrap_or_default();
             nodes.sort_unstable();
             nodes.dedup();

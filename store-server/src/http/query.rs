@@ -18,6 +18,12 @@ use super::answer::counted_json;
 use super::{ApiError, App, Store, body};
 use crate::auth::Access;
 use crate::engine::{PathElement, ReadError, ReadRequest};
+use crate::object::Object;
+
+/// Most selections in one request: what 10,000 hosts have in 100 metrics.
+const SELECTIONS_MAX: usize = 1_000_000;
+/// Most memory that a request may take when it is read, bytes.
+const REQUEST_BYTES_MAX: usize = 256 << 20;
 
 /// Answers with `{"queries", "results"}`.
 pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
@@ -27,10 +33,17 @@ pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Resu
     app.call(
         |app| &app.queries,
         move |app| {
-            let request = QueryRequest::parse(body.bytes()).map_err(|error| ApiError::bad_request(error.to_string()))?;
-            let text = answer(app.store.as_ref(), &request, app.limits.points)
-                .map_err(|loading| ApiError::busy(loading.to_string()))?;
             let mut held = app.budget.part();
+            let bytes = request::memory_bytes(body.bytes());
+            if bytes > REQUEST_BYTES_MAX {
+                return Err(ApiError::too_large("too many queries in one request"));
+            }
+            if !held.grow(bytes) {
+                return Err(ApiError::busy("no memory left for queries"));
+            }
+            let request = QueryRequest::parse(body.bytes())
+                .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            let text = answer(app.store.as_ref(), &request, app.limits.points)?;
             if !held.grow(text.capacity()) {
                 return Err(ApiError::busy("no memory left for answers"));
             }
@@ -43,21 +56,34 @@ pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Resu
 /// Asks the store and prints the answer; no more than `points_max` points in sum.
 ///
 /// # Errors
-/// Only [`ReadError::Loading`]: part of an answer is none.
-fn answer(store: &dyn Store, request: &QueryRequest<'_>, points_max: usize) -> Result<Vec<u8>, ReadError> {
+/// The request asks for too much, or the store is still loading: part of an answer is none.
+fn answer(store: &dyn Store, request: &QueryRequest<'_>, points_max: usize) -> Result<Vec<u8>, ApiError> {
+    let loading = |error: ReadError| ApiError::busy(error.to_string());
     let hosts = match request.for_all_nodes.as_slice() {
         [] => Vec::new(),
-        _ => store.hosts(&request.cluster)?,
+        _ => store.hosts(&request.cluster).map_err(loading)?,
     };
-    let all_nodes: Vec<Query<'_>> = hosts
+    let selections = request
+        .queries
         .iter()
-        .flat_map(|host| request.for_all_nodes.iter().map(move |metric| Query::node(host, metric)))
-        .collect();
+        .map(|query| selections(query))
+        .fold(hosts.len().saturating_mul(request.for_all_nodes.len()), usize::saturating_add);
+    if selections > SELECTIONS_MAX {
+        let text = format!("{selections} selections in one request, {SELECTIONS_MAX} are allowed");
+        return Err(ApiError::bad_request(text));
+    }
+    // Made anew each time they are needed: as a list they would be the largest part of a large request.
+    let all_nodes = || {
+        let metrics = &request.for_all_nodes;
+        hosts.iter().flat_map(move |host| metrics.iter().map(move |metric| Query::node(host, metric)))
+    };
     let mut printer = Printer::new(request, points_max);
-    printer.echo(&all_nodes);
-    for query in request.queries.iter().chain(&all_nodes) {
+    printer.echo(all_nodes());
+    for query in
+        request.queries.iter().map(|Object(query)| Cow::Borrowed(query)).chain(all_nodes().map(Cow::Owned))
+    {
         printer.begin_query();
-        for path in paths(query) {
+        for path in paths(&query) {
             let read = ReadRequest {
                 cluster: &request.cluster,
                 host: &query.host,
@@ -71,13 +97,22 @@ fn answer(store: &dyn Store, request: &QueryRequest<'_>, points_max: usize) -> R
             match store.read(&read) {
                 Ok(None) => {}
                 Ok(Some(series)) => printer.outcome(Outcome::Series(series), query.scale_by),
-                Err(ReadError::Loading) => return Err(ReadError::Loading),
+                Err(error @ ReadError::Loading) => return Err(loading(error)),
                 Err(error) => printer.outcome(Outcome::Error(&error), query.scale_by),
             }
         }
         printer.end_query();
     }
     Ok(printer.finish())
+}
+
+/// How many [`paths`] a query has.
+fn selections(query: &Query<'_>) -> usize {
+    match (query.type_.is_none() || query.aggregate, query.subtype.is_some()) {
+        (true, _) => 1,
+        (false, false) => query.type_ids.len(),
+        (false, true) => query.type_ids.len().saturating_mul(query.subtype_ids.len()),
+    }
 }
 
 /// The selections of a query, below its host.
@@ -99,9 +134,12 @@ fn paths<'q>(query: &'q Query<'_>) -> Vec<Vec<PathElement<'q>>> {
         let component = PathElement::Exact(name(kind, id));
         match subtype {
             None => paths.push(vec![component]),
-            Some(subtype) => paths.extend(query.subtype_ids.iter().map(|sub_id| {
-                vec![component.clone(), PathElement::Exact(name(subtype, sub_id))]
-            })),
+            Some(subtype) => paths.extend(
+                query
+                    .subtype_ids
+                    .iter()
+                    .map(|sub_id| vec![component.clone(), PathElement::Exact(name(subtype, sub_id))]),
+            ),
         }
     }
     paths

@@ -21,9 +21,8 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resu
     app.authorize(Access::Use, &parts)?;
     let cluster = params::get(&parts.uri, "cluster")?.map(Cow::into_owned);
     let body = body::read(&app, body).await?;
-    let report = app
-        .call(|app| &app.writes, move |app| app.store.write(body.bytes(), cluster.as_deref()))
-        .await?;
+    let report =
+        app.call(|app| &app.writes, move |app| app.store.write(body.bytes(), cluster.as_deref())).await?;
     Ok(answer(&report))
 }
 
@@ -33,7 +32,8 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resu
 /// or gives it up, and either is wrong if part of it was taken. 503 if nothing may be promised.
 fn answer(report: &WriteReport) -> Response {
     let mut response = if report.durability == Durability::Unavailable {
-        ApiError::busy("the log cannot be written, and wal-sync \"always\" promises that it is").into_response()
+        ApiError::busy("the log cannot be written, and wal-sync \"always\" promises that it is")
+            .into_response()
     } else if report.bad > 0 && report.good == 0 && report.skipped == 0 {
         ApiError::bad_request(what_is_bad(report)).into_response()
     } else {

@@ -151,3 +151,18 @@ fn a_failing_call_costs_no_acknowledged_sample() {
     println!("{faults} faults, {hits} failed calls, {samples} samples asked for");
     assert!(hits > faults / 2 && samples > 1000, "the faults hit too little");
 }
+
+#[test]
+fn a_kill_at_the_end_of_many_lives_loses_nothing() {
+    let first = setting("CRASH_SEED", 1);
+    let mut samples = 0;
+    for seed in first..first + setting("CRASH_HISTORIES", 300) {
+        let mode = if seed % 2 == 0 { WalSync::Always } else { WalSync::Write };
+        let disk = SimDisk::new();
+        let mut history = History::new(seed, mode, Lengths::FIRST);
+        history.run(&disk);
+        samples += history.judge(&disk.after_kill(), true, &format!("seed {seed}"));
+    }
+    println!("{samples} samples asked for");
+    assert!(samples > 3000, "too few samples asked for");
+}

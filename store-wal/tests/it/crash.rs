@@ -52,7 +52,7 @@ impl Campaign {
         }
         let mut engine = match Engine::start(disk, ledger, self.mistake, &mut rng) {
             Ok(engine) => engine,
-            Err(ledger) => return ledger,
+            Err(ledger) => return *ledger,
         };
         for _ in 0..steps {
             if disk.crashed() {

@@ -111,7 +111,8 @@ fn a_damaged_log_start_gives_way_to_the_one_before_it() {
 #[test]
 fn frames_behind_garbage_zeros_and_lost_pages_are_found() {
     let (disk, rows) = one_segment(30);
-    let patches: [(&str, fn(&mut [u8])); 3] = [
+    type Patch = fn(&mut [u8]);
+    let patches: [(&str, Patch); 3] = [
         ("zeros", |hole| hole.fill(0)),
         ("ones", |hole| hole.fill(0xFF)),
         ("noise", |hole| hole.iter_mut().zip(0u32..).for_each(|(byte, n)| *byte = (n * n * 31 + 7) as u8)),
@@ -144,8 +145,18 @@ fn a_segment_whose_header_is_gone_is_read_by_the_lineage_of_the_others() {
     drop(open(Arc::new(disk.clone())));
     disk.patch(segment(1), |bytes| bytes[..64].fill(0)).unwrap();
     let (got, report) = replay_from(&disk, LogPos::ZERO);
-    assert_eq!((got, report.damaged_headers, report.segments), (rows, 1, 2));
+    assert_eq!((got, report.damaged_headers, report.segments), (rows.clone(), 1, 2));
     assert!(report.unreadable.is_empty());
+    // Its LogStart stands at a lesser position than another one.
+    let log = open(Arc::new(disk.clone()));
+    log.retire(rows[3].0, true).unwrap();
+    assert_eq!(found(&disk).start(LINEAGE), Some(rows[3].0));
+    // With a lineage that is known from elsewhere it is read all the same.
+    for number in [2, 3] {
+        disk.patch(segment(number), |bytes| bytes[..64].fill(0xEE)).unwrap();
+    }
+    assert_eq!((found(&disk).lineage(), found(&disk).start(LINEAGE)), (None, Some(rows[3].0)));
+    assert_eq!(replayed(&disk), rows[3..]);
 }
 
 #[test]
@@ -178,7 +189,10 @@ fn what_cannot_be_read_is_reported_and_set_aside_and_never_unlinked() {
     log.flush(Until::Synced).unwrap();
     drop(log);
     disk.fail(
-        Fault::new(Effect::Error(libc::EIO), |call| call.op == Op::Map && call.path == segment(1)).for_ever(),
+        Fault::new(Effect::Error(libc::EIO), |call| {
+            matches!(call.op, Op::ReadFront | Op::Read) && call.path == segment(1)
+        })
+        .for_ever(),
     );
     let found = found(&disk);
     assert_eq!(found.unreadable(), [segment(1).as_path()]);
@@ -215,9 +229,37 @@ fn what_cannot_be_read_is_reported_and_set_aside_and_never_unlinked() {
 }
 
 #[test]
-fn a_segment_that_could_not_be_mapped_once_is_tried_again() {
+fn a_segment_that_fails_only_in_the_replay_is_kept_by_a_log_that_was_open_before() {
+    for recovers in [false, true] {
+        let (disk, rows) = one_segment(2);
+        let broken = disk.contents(segment(1)).unwrap();
+        drop(open(Arc::new(disk.clone())));
+        let found = found(&disk);
+        let options = LogOptions::default();
+        let log =
+            Log::open(Arc::new(disk.clone()), DIR.into(), &found, LINEAGE, 0, LogPos::ZERO, options).unwrap();
+        disk.fail(Fault::new(Effect::Error(libc::EIO), |call| {
+            call.op == Op::Read && call.path == segment(1)
+        }));
+        let mut got = Vec::new();
+        let mut read =
+            || replay(&disk, &found, LINEAGE, LogPos::ZERO, &mut |at, _, row| got.push((at, row.to_vec())));
+        assert_eq!(read().unreadable.len(), 1);
+        if recovers {
+            assert!(read().unreadable.is_empty());
+            assert_eq!(got, rows);
+        }
+        let retired = log.retire(log.end(), false).unwrap();
+        assert_eq!((retired.segments, retired.set_aside.len()), if recovers { (2, 0) } else { (1, 1) });
+        let kept = disk.files().values().any(|bytes| *bytes == broken);
+        assert_eq!(kept, !recovers);
+    }
+}
+
+#[test]
+fn a_segment_that_could_not_be_read_once_is_tried_again() {
     let (disk, rows) = one_segment(3);
-    disk.fail(Fault::new(Effect::Error(libc::EMFILE), |call| call.op == Op::Map));
+    disk.fail(Fault::new(Effect::Error(libc::EMFILE), |call| call.op == Op::Read));
     let found = found(&disk);
     assert_eq!(found.unreadable().len(), 1);
     // Not `None`: there is a log, and nobody can say where it begins.
@@ -225,6 +267,7 @@ fn a_segment_that_could_not_be_mapped_once_is_tried_again() {
     let mut got = Vec::new();
     replay(&disk, &found, LINEAGE, LogPos::ZERO, &mut |at, _, bytes| got.push((at, bytes.to_vec())));
     assert_eq!(got, rows);
+    assert!(found.unreadable().is_empty());
 }
 
 #[test]

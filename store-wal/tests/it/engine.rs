@@ -123,7 +123,7 @@ impl Engine {
         ledger: Ledger,
         mistake: Mistake,
         rng: &mut StdRng,
-    ) -> Result<Self, Ledger> {
+    ) -> Result<Self, Box<Ledger>> {
         let probe = Probe::arc(disk);
         probe.set_lie(move |op, path| match mistake {
             Mistake::NoSyncOfTheDirectory => op == Op::SyncDir && path == Path::new(DIR),
@@ -132,9 +132,9 @@ impl Engine {
             Mistake::NoSyncOfWhatIsFound => op == Op::SyncFile,
             _ => false,
         });
-        let Ok(found) = scan(probe.as_ref(), Path::new(DIR)) else { return Err(ledger) };
+        let Ok(found) = scan(probe.as_ref(), Path::new(DIR)) else { return Err(Box::new(ledger)) };
         if !found.unreadable().is_empty() {
-            return Err(ledger);
+            return Err(Box::new(ledger));
         }
         let mut start = found.start(LINEAGE).unwrap_or_default();
         if mistake == Mistake::StartNamesItself {
@@ -159,9 +159,13 @@ impl Engine {
         let mut memory = engine.memory.lock().unwrap();
         memory.ledger.story.push(format!("started from {start}, at {}, trusted {trusted}", engine.log.end()));
         let mut replayed = BTreeMap::new();
-        replay(engine.probe.as_ref(), &found, LINEAGE, start, &mut |position, _, bytes| {
+        let report = replay(engine.probe.as_ref(), &found, LINEAGE, start, &mut |position, _, bytes| {
             replayed.insert(row_of(&bytes), (position, bytes.to_vec()));
         });
+        if !report.unreadable.is_empty() {
+            // Another process may have more luck; this one has seen half of the rows.
+            return Err(Box::new(std::mem::take(&mut memory.ledger)));
+        }
         if trusted {
             let promised: Vec<u64> =
                 replayed.keys().copied().filter(|row| memory.ledger.written.contains(row)).collect();

@@ -1,7 +1,7 @@
 //! The same on a real file system, as far as that can be shown without a power loss.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use store_disk::{Disk, Lineage, RealDisk};
@@ -9,11 +9,11 @@ use store_wal::{Log, LogOptions, LogPos, Until, replay, scan, sync_found};
 
 use crate::support::append;
 
-fn open(disk: &Arc<dyn Disk>, dir: &PathBuf, lineage: Lineage) -> (Log, Vec<(LogPos, Vec<u8>)>) {
+fn open(disk: &Arc<dyn Disk>, dir: &Path, lineage: Lineage) -> (Log, Vec<(LogPos, Vec<u8>)>) {
     let found = scan(disk.as_ref(), dir).unwrap();
     let start = found.start(lineage).unwrap_or_default();
     let options = LogOptions { segment_bytes_max: 1 << 16, ..LogOptions::default() };
-    let log = Log::open(Arc::clone(disk), dir.clone(), &found, lineage, 0, start, options).unwrap();
+    let log = Log::open(Arc::clone(disk), dir.to_owned(), &found, lineage, 0, start, options).unwrap();
     sync_found(disk.as_ref(), &found, start).unwrap();
     let mut rows = Vec::new();
     let report = replay(disk.as_ref(), &found, lineage, start, &mut |position, _, bytes| {
@@ -68,14 +68,14 @@ fn a_directory_that_takes_no_file_degrades_the_log_until_it_does() {
     // A file where the directory should be: nothing can be created in it, by root either.
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     let aside = temp.path().join("aside");
-    std::fs::rename(&dir, &aside).unwrap();
+    disk.rename(&dir, &aside).unwrap();
     std::fs::File::create(&dir).unwrap();
     assert!(log.switch().is_err());
     assert!(!log.is_degraded(), "the old segment is as good as before");
     log.degrade("for the test");
     assert!(log.heal_begin().is_err());
     std::fs::remove_file(&dir).unwrap();
-    std::fs::rename(&aside, &dir).unwrap();
+    disk.rename(&aside, &dir).unwrap();
     log.heal_begin().unwrap();
     append(&log, b"again");
     log.heal_finish().unwrap();

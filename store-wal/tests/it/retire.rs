@@ -96,9 +96,11 @@ fn a_log_start_that_cannot_be_synced_unlinks_nothing() {
         assert_eq!(segments_of(&disk), [1, 2, 3]);
         assert_eq!(replayed(&disk.after_power_loss(&Keep::Nothing)).len(), 3);
         // Nothing while degraded, nor while a heal is under way.
+        let start = log.start();
         assert_eq!(log.retire(log.end(), true).unwrap().segments, 0);
         log.heal_begin().unwrap();
         assert_eq!(log.retire(log.end(), true).unwrap().segments, 0);
+        assert_eq!(log.start(), start);
         assert_eq!(segments_of(&disk), [1, 2, 3, 4]);
         log.heal_finish().unwrap();
         assert_eq!(log.retire(log.end(), false).unwrap().segments, 3);
@@ -213,6 +215,26 @@ fn the_log_is_removed_whole_or_ends_where_it_ended() {
         }
     }
     assert!(images > 50, "{images}");
+}
+
+#[test]
+fn a_log_that_could_not_be_removed_is_removed_later_and_logs_nothing_meanwhile() {
+    let disk = new_disk();
+    let (log, _) = log_of(Arc::new(disk.clone()), 3);
+    disk.fail(Fault::new(Effect::Error(libc::EACCES), |call| call.op == Op::Remove).after(2).times(2));
+    let error = log.remove_all().unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot remove {}", segment(3).display()));
+    assert!(log.is_degraded());
+    assert_eq!(segments_of(&disk), [3]);
+    assert!(log.remove_all().is_err());
+    log.remove_all().unwrap();
+    assert!(disk.files().is_empty());
+    assert_eq!((log.stats().segments, log.stats().retained_bytes), (0, 0));
+    // A heal begins it anew.
+    log.heal_begin().unwrap();
+    log.heal_finish().unwrap();
+    assert_eq!((segments_of(&disk), log.segment()), (vec![4], 4));
+    assert_eq!(replayed(&disk.after_power_loss(&Keep::Nothing)), []);
 }
 
 #[test]

@@ -37,16 +37,16 @@ impl<'r> Printer<'r> {
     }
 
     /// The queries that the server has put behind those of the request; they come first, if there are any.
-    pub(super) fn echo(&mut self, queries: &[Query<'_>]) {
-        if !queries.is_empty() {
-            self.push(b"\"queries\":[");
-            for (n, query) in queries.iter().enumerate() {
-                self.push(if n == 0 { b"{\"metric\":" } else { b",{\"metric\":" });
-                json::push_string(&mut self.out, &query.metric);
-                self.push(b",\"host\":");
-                json::push_string(&mut self.out, &query.host);
-                self.push(b",\"resolution\":0,\"aggreg\":false}");
-            }
+    pub(super) fn echo<'q>(&mut self, queries: impl Iterator<Item = Query<'q>>) {
+        let start = self.out.len();
+        for query in queries {
+            self.push(if self.out.len() == start { b"\"queries\":[{\"metric\":" } else { b",{\"metric\":" });
+            json::push_string(&mut self.out, &query.metric);
+            self.push(b",\"host\":");
+            json::push_string(&mut self.out, &query.host);
+            self.push(b",\"resolution\":0,\"aggreg\":false}");
+        }
+        if self.out.len() > start {
             self.push(b"],");
         }
         self.push(b"\"results\":[");
@@ -101,7 +101,8 @@ impl<'r> Printer<'r> {
             self.data(padding, &series.values);
             self.push(b",");
         }
-        for (name, number) in [("from", series.from), ("to", series.to), ("resolution", series.resolution_s)] {
+        for (name, number) in [("from", series.from), ("to", series.to), ("resolution", series.resolution_s)]
+        {
             self.name(name);
             json::push_i64(&mut self.out, number);
             self.push(b",");

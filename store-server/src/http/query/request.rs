@@ -9,6 +9,8 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::object::Object;
+
 /// A text that borrows from the body if it has no escapes.
 ///
 /// A type of its own because serde borrows a `Cow` only where it is a field by itself, not in a list.
@@ -37,7 +39,7 @@ pub(super) struct QueryRequest<'a> {
     #[serde(default, deserialize_with = "or_default")]
     pub(super) to: i64,
     #[serde(borrow, default, deserialize_with = "or_default")]
-    pub(super) queries: Vec<Query<'a>>,
+    pub(super) queries: Vec<Object<Query<'a>>>,
     /// Metrics that are asked of every host of the cluster.
     #[serde(borrow, default, deserialize_with = "or_default")]
     pub(super) for_all_nodes: Vec<Text<'a>>,
@@ -50,7 +52,7 @@ pub(super) struct QueryRequest<'a> {
 }
 
 /// One query of a request.
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Query<'a> {
     #[serde(borrow, default, deserialize_with = "or_default")]
@@ -82,7 +84,9 @@ fn yes() -> bool {
 }
 
 /// `null` is what is left out.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
@@ -90,13 +94,28 @@ fn or_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> 
     Option::deserialize(deserializer).map(|value| value.unwrap_or(true))
 }
 
+/// Bytes that a request takes in memory when it is read, at most: a body of `{},{},` or `"","",` takes far more than
+/// it is long.
+pub(super) fn memory_bytes(body: &[u8]) -> usize {
+    let mut objects = 0_usize;
+    let mut quotes = 0_usize;
+    for byte in body {
+        objects += usize::from(*byte == b'{');
+        quotes += usize::from(*byte == b'"');
+    }
+    let read = objects * size_of::<Query<'_>>() + quotes / 2 * size_of::<Text<'_>>();
+    // Lists double as they grow: the old and the new one are there at once.
+    read.saturating_mul(3)
+}
+
 /// Why a body is no query.
 #[derive(Debug, thiserror::Error)]
-#[error("{}{source}", if path == "." { String::new() } else { format!("{path}: ") })]
+#[error("{}{what}", if path == "." { String::new() } else { format!("{path}: ") })]
 pub(super) struct BadRequest {
     /// Path of the field, `.` for the whole.
     path: String,
-    source: serde_json::Error,
+    /// With line and column. Part of the text, not its source: the client gets one line.
+    what: serde_json::Error,
 }
 
 impl<'a> QueryRequest<'a> {
@@ -105,12 +124,13 @@ impl<'a> QueryRequest<'a> {
     /// # Errors
     /// It is no JSON object, or a field has another type; with the path of the field, line and column.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, BadRequest> {
-        if let Ok(request) = Self::deserialize(&mut serde_json::Deserializer::from_slice(body)) {
+        if let Ok(Object(request)) = Object::deserialize(&mut serde_json::Deserializer::from_slice(body)) {
             return Ok(request);
         }
         // Once more with a record of the path, which costs too much to be kept for requests that are good.
         serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(body))
-            .map_err(|error| BadRequest { path: error.path().to_string(), source: error.into_inner() })
+            .map(|Object(request)| request)
+            .map_err(|error| BadRequest { path: error.path().to_string(), what: error.into_inner() })
     }
 }
 

@@ -22,7 +22,8 @@ fn guarded() -> Server {
 #[test]
 fn free_takes_selectors_and_a_time() {
     let server = Server::start(Fake::default());
-    let answer = ask(&server, "POST", "/api/free?to=1700000000", br#"[["alpha","a01"],["alpha","a01","socket0"],[]]"#);
+    let answer =
+        ask(&server, "POST", "/api/free?to=1700000000", br#"[["alpha","a01"],["alpha","a01","socket0"],[]]"#);
     assert_eq!((answer.status, answer.text()), (200, "buffers freed: 3\n"));
     assert_eq!(ask(&server, "POST", "/api/free/?to=-5", b"[]").text(), "buffers freed: 0\n");
     let freed = server.store.freed.lock().unwrap().clone();
@@ -76,15 +77,22 @@ fn status_shows_counters_of_server_and_store() {
 #[test]
 fn healthcheck_answers_per_host() {
     let server = Server::start(Fake::default());
-    let body = br#"{"cluster": "alpha", "nodes": ["b", "no-such-host", "a", "b"], "metric-names": ["m", "n"]}"#;
+    let body =
+        br#"{"cluster": "alpha", "nodes": ["b", "no-such-host", "a", "b"], "metric-names": ["m", "n"]}"#;
     let answer = ask(&server, "GET", "/api/healthcheck", body);
     let partial = r#"{"State":"partial","HealthMetrics":"{\"degraded\":[],\"missing\":[\"m\",\"n\"]}"}"#;
-    let expected =
-        format!("{{\"a\":{partial},\"b\":{partial},\"no-such-host\":{{\"State\":\"failed\",\"HealthMetrics\":\"\"}}}}\n");
+    let expected = format!(
+        "{{\"a\":{partial},\"b\":{partial},\"no-such-host\":{{\"State\":\"failed\",\"HealthMetrics\":\"\"}}}}\n"
+    );
     assert_eq!((answer.status, answer.text()), (200, expected.as_str()));
     assert_eq!(ask(&server, "GET", "/api/healthcheck/", br#"{"cluster": "alpha"}"#).text(), "{}\n");
     assert_eq!(ask(&server, "GET", "/api/healthcheck", br#"{"nodes": null}"#).text(), "{}\n");
-    for (body, named) in [("", "EOF"), ("{\"cluster\":", "EOF"), ("{\"cluster\": \"a\", \"x\": 1}", "unknown field `x`")] {
+    for (body, named) in [
+        ("", "EOF"),
+        ("{\"cluster\":", "EOF"),
+        ("{\"cluster\": \"a\", \"x\": 1}", "unknown field `x`"),
+        ("[]", "invalid type"),
+    ] {
         let text = ask(&server, "GET", "/api/healthcheck", body.as_bytes()).error(400);
         assert!(text.starts_with("parsing request body failed: ") && text.contains(named), "{text}");
     }
@@ -118,7 +126,11 @@ fn the_root_says_what_this_is_and_dev_serves_the_page() {
     assert!(root.text().starts_with("store-server ") && root.text().contains("/api/query"));
     for path in ["/docs", "/docs/", "/swagger/", "/swagger/index.html"] {
         let page = ask(&server, "GET", path, b"");
-        assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")), "{path}");
+        assert_eq!(
+            (page.status, page.header("content-type")),
+            (200, Some("text/html; charset=utf-8")),
+            "{path}"
+        );
         assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
         assert!(page.text().contains("/api/healthcheck"));
     }
@@ -146,7 +158,8 @@ fn with_a_key_every_route_needs_a_token_and_free_and_debug_a_role() {
             let header = format!("Bearer {}", token["token"].as_str().unwrap());
             let answer = ask_with(&server, method, path, &[("Authorization", &header)], body);
             let valid = name.starts_with("valid-");
-            let may = ["valid-admin", "valid-no-times", "valid-role-api"].contains(&name) || !admin;
+            let may =
+                ["valid-admin", "valid-no-typ", "valid-no-times", "valid-role-api"].contains(&name) || !admin;
             match (valid, may) {
                 (false, _) => drop(answer.error(401)),
                 (true, false) => drop(answer.error(403)),

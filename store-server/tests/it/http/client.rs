@@ -57,7 +57,13 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
-    pub(super) fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(super) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost:8082\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
@@ -139,6 +145,12 @@ pub(super) fn ask(server: &Server, method: &str, path: &str, body: &[u8]) -> Ans
 }
 
 /// The same with headers.
-pub(super) fn ask_with(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(super) fn ask_with(
+    server: &Server,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     Client::connect(server).request(method, path, headers, body)
 }

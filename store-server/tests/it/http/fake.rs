@@ -42,7 +42,8 @@ pub(super) struct Fake {
 impl Fake {
     /// With the series that the expected answers of the tests are about.
     pub(super) fn with_series() -> Self {
-        let cpu_load = [34.875, 38.75, 44.25, 44.375, 47.625, 50.75, 50.75, 55.0, 57.625, 60.25, 57.0, 59.125];
+        let cpu_load =
+            [34.875, 38.75, 44.25, 44.375, 47.625, 50.75, 50.75, 55.0, 57.625, 60.25, 57.0, 59.125];
         let mut fake = Self::default();
         fake.add("alpha/a01//cpu_load", 1_700_000_000, 60, &cpu_load);
         fake.add("alpha/a01//gaps", 1_700_000_000, 60, &[1.0, f64::NAN, -0.0004, f64::NAN]);
@@ -79,8 +80,14 @@ impl Store for Fake {
         assert!(body != b"panic", "told to panic");
         self.written.lock().unwrap().push((body.to_vec(), default_cluster.map(str::to_owned)));
         let good = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
-        let all_good =
-            WriteReport { good, bad: 0, skipped: 0, refused: 0, first_bad: None, durability: Durability::Kept };
+        let all_good = WriteReport {
+            good,
+            bad: 0,
+            skipped: 0,
+            refused: 0,
+            first_bad: None,
+            durability: Durability::Kept,
+        };
         self.report.clone().unwrap_or(all_good)
     }
 
@@ -94,7 +101,8 @@ impl Store for Fake {
         if request.metric.is_empty() || request.metric.starts_with("no_such") {
             return Err(ReadError::UnknownMetric(request.metric.to_owned()));
         }
-        let key = format!("{}/{}/{}/{}", request.cluster, request.host, path_text(&request.path), request.metric);
+        let key =
+            format!("{}/{}/{}/{}", request.cluster, request.host, path_text(&request.path), request.metric);
         let Some((start, frequency_s, values)) = self.series.get(&key) else { return Ok(None) };
         let end = start + frequency_s * values.len() as i64;
         let from = request.from.max(*start);

@@ -54,7 +54,32 @@ fn memory_for_bodies_is_given_back() {
         assert_eq!(ask(&server, "POST", "/api/write", &vec![b'x'; 1 << 20]).status, 200);
     }
     let status = ask(&server, "GET", "/api/debug/status", b"").json();
-    assert_eq!((&status["http"]["held-bytes"], &status["http"]["body-bytes"]), (&0.into(), &(5 << 20).into()));
+    assert_eq!(
+        (&status["http"]["held-bytes"], &status["http"]["body-bytes"]),
+        (&0.into(), &(5 << 20).into())
+    );
+}
+
+#[test]
+fn a_small_body_cannot_ask_for_a_large_answer() {
+    let mut fake = Fake::default();
+    for host in 0..2000 {
+        fake.add(&format!("c/h{host}//m"), 0, 10, &[1.0]);
+    }
+    let server = Server::start(fake);
+    let refused = |request: String| ask(&server, "GET", "/api/query", request.as_bytes()).error(400);
+    let ids = ["\"0\""; 2000].join(",");
+    let every = format!(
+        r#"{{"queries": [{{"metric": "m", "type": "t", "type-ids": [{ids}], "subtype": "s", "subtype-ids": [{ids}]}}]}}"#
+    );
+    assert!(refused(every).starts_with("4000000 selections"));
+    let metrics = ["\"m\""; 501].join(",");
+    let all_nodes = format!(r#"{{"cluster": "c", "for-all-nodes": [{metrics}]}}"#);
+    assert!(refused(all_nodes).starts_with("1002000 selections"));
+    let empty_queries = format!(r#"{{"queries": [{}]}}"#, ["{}"; 2_000_000].join(","));
+    ask(&server, "GET", "/api/query", empty_queries.as_bytes()).error(413);
+    let nodes = format!(r#"{{"nodes": [{}]}}"#, ["\"\""; 3_000_000].join(","));
+    ask(&server, "GET", "/api/healthcheck", nodes.as_bytes()).error(413);
 }
 
 fn hasty() -> Setup {
@@ -108,8 +133,12 @@ fn a_client_that_does_not_read_is_cut_and_its_answer_forgotten() {
     let request = r#"{"cluster": "c", "from": 0, "to": 2000000, "queries": [{"metric": "m", "host": "h"},
                      {"metric": "m", "host": "h"}, {"metric": "m", "host": "h"}]}"#;
     let mut client = Client::connect(&server);
-    client.send(format!("GET /api/query HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{request}", request.len()).as_bytes());
-    let held = || ask(&server, "GET", "/api/debug/status", b"").json()["http"]["held-bytes"].as_u64().unwrap();
+    client.send(
+        format!("GET /api/query HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{request}", request.len())
+            .as_bytes(),
+    );
+    let held =
+        || ask(&server, "GET", "/api/debug/status", b"").json()["http"]["held-bytes"].as_u64().unwrap();
     let until = Instant::now() + Duration::from_secs(20);
     let mut seen = false;
     loop {

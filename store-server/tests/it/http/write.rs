@@ -32,10 +32,8 @@ fn lines_are_handed_to_the_store_and_answered_with_an_empty_200() {
     assert_eq!((answer.header("x-lines-bad"), answer.header("x-lines-refused")), (Some("0"), Some("0")));
     assert_eq!(answer.header("x-durability"), None);
     assert_eq!(ask(&server, "POST", "/api/write/", b"c value=3").status, 200);
-    let expected = [
-        (b"a value=1\nb value=2\n".to_vec(), Some("ep silon".to_owned())),
-        (b"c value=3".to_vec(), None),
-    ];
+    let expected =
+        [(b"a value=1\nb value=2\n".to_vec(), Some("ep silon".to_owned())), (b"c value=3".to_vec(), None)];
     assert_eq!(*server.store.written.lock().unwrap(), expected);
 }
 
@@ -94,7 +92,8 @@ const ZSTD_OF_1000_A: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x60, 0xe8, 0x02, 0x43, 
 fn a_badly_compressed_body_is_refused() {
     let server = Server::start(Fake::default());
     for encoding in ["gzip", "zstd"] {
-        let answer = ask_with(&server, "POST", "/api/write", &[("Content-Encoding", encoding)], b"not compressed");
+        let answer =
+            ask_with(&server, "POST", "/api/write", &[("Content-Encoding", encoding)], b"not compressed");
         assert!(answer.error(400).starts_with("cannot read the body: "), "{answer:?}");
     }
     let answer = ask_with(&server, "POST", "/api/write", &[("Content-Encoding", "br")], b"x");
@@ -110,7 +109,10 @@ fn many_requests_go_over_one_connection() {
         assert_eq!(client.request("POST", "/api/write", &[], format!("m value={n}").as_bytes()).status, 200);
     }
     let status = client.request("GET", "/api/debug/status", &[], b"").json();
-    assert_eq!((status["http"]["connections"].as_u64(), status["http"]["bodies"].as_u64()), (Some(1), Some(50)));
+    assert_eq!(
+        (status["http"]["connections"].as_u64(), status["http"]["bodies"].as_u64()),
+        (Some(1), Some(50))
+    );
     assert_eq!(status["http"]["answers-2xx"], 50);
 }
 
