@@ -2,3 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not covered by allow-unwrap-in-tests")]
 
 mod lines;
+mod model;
+mod support;

@@ -249,10 +249,14 @@ fn a_segment_that_fails_only_in_the_replay_is_kept_by_a_log_that_was_open_before
             assert!(read().unreadable.is_empty());
             assert_eq!(got, rows);
         }
+        disk.record();
         let retired = log.retire(log.end(), false).unwrap();
         assert_eq!((retired.segments, retired.set_aside.len()), if recovers { (2, 0) } else { (1, 1) });
         let kept = disk.files().values().any(|bytes| *bytes == broken);
         assert_eq!(kept, !recovers);
+        // It is set aside for good before S moves: where S has moved, what lies before it is unlinked.
+        let calls: Vec<Op> = disk.trace().iter().map(|call| call.op).take(3).collect();
+        assert_eq!(calls == [Op::Rename, Op::SyncDir, Op::Append], !recovers, "{calls:?}");
     }
 }
 

@@ -1,0 +1,110 @@
+//! What happens in memory: lines to samples, samples to rows, rows to blocks, blocks to answers.
+
+#![expect(missing_docs, reason = "criterion's macros make items without")]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use store_benches::{catalog, fleet, messages};
+use store_core::codec;
+use store_core::ingest::{Scratch, Terms};
+use store_core::journal::Unlogged;
+use store_core::line;
+use store_core::query::{Plan, Range};
+use store_core::store::{Limits, Store};
+
+const TERMS: Terms<'static> =
+    Terms { default_cluster: None, now: i64::MAX / 4, oldest: i64::MIN, newest: i64::MAX, fixed_phase: false };
+
+/// Lines of one host's message, parsed in full: what a line costs the first time it is seen.
+fn parse(c: &mut Criterion) {
+    let fleet = fleet(1);
+    let body = messages(&fleet, 0).remove(0);
+    let parse_all = || {
+        let mut good = 0;
+        for line in line::lines(&body) {
+            let (prefix, rest) = line::split_prefix(line.bytes);
+            good += u64::from(line::parse_prefix(prefix).is_ok() && line::parse_rest(rest).is_ok());
+        }
+        good
+    };
+    assert_eq!(parse_all(), fleet.series_total());
+    let mut group = c.benchmark_group("parse");
+    group.throughput(Throughput::Elements(fleet.series_total()));
+    group.bench_function("full", |b| b.iter(parse_all));
+    group.finish();
+}
+
+/// Messages of known series of a fleet into memory, without a log.
+fn append(c: &mut Criterion) {
+    let fleet = fleet(20);
+    let steps: Vec<_> = (0..64).map(|step| messages(&fleet, step)).collect();
+    let ingest_all = || {
+        let store = Store::new(catalog(&fleet), Limits::default(), None);
+        let (mut journal, mut scratch) = (Unlogged::default(), Scratch::default());
+        let mut good = 0;
+        for body in steps.iter().flatten() {
+            good += store.ingest(body, &TERMS, &mut journal, &mut scratch).good;
+        }
+        good
+    };
+    let samples = fleet.series_total() * 64;
+    assert_eq!(ingest_all(), samples);
+    let mut group = c.benchmark_group("append");
+    group.sample_size(10).throughput(Throughput::Elements(samples));
+    group.bench_function("fleet of 20 hosts, 64 steps", |b| b.iter(ingest_all));
+    group.finish();
+}
+
+/// One series, and the sum over 64 threads, of a host with 600 rows.
+fn read(c: &mut Criterion) {
+    let fleet = fleet(1);
+    let store = Store::new(catalog(&fleet), Limits::default(), None);
+    let (mut journal, mut scratch) = (Unlogged::default(), Scratch::default());
+    for step in 0..600 {
+        store.ingest(&messages(&fleet, step)[0], &TERMS, &mut journal, &mut scratch);
+    }
+    let host = store.all_hosts().remove(0);
+    let range = Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 100_000 };
+    let ask = |name: &str| {
+        let (id, metric) = store.catalog().served(name).expect("a metric of the fleet");
+        let plan = Plan::gather(&host.lock(), &[], id, &metric).expect("a series");
+        plan.read(&range).expect("an answer").values.len()
+    };
+    let names = store_loadgen::config::catalog(&fleet);
+    let (node, threads) = (names[0].0, names.iter().map(|entry| entry.0).find(|name| {
+        let (id, _) = store.catalog().served(name).expect("a metric of the fleet");
+        let mut found = Vec::new();
+        host.lock().shape().root().select(&[], id, &mut found);
+        found.len() == 64
+    }));
+    let threads = threads.expect("a metric of hardware threads");
+    assert_eq!((ask(node), ask(threads)), (600, 600));
+    let mut group = c.benchmark_group("read");
+    group.bench_function("one series, 600 values", |b| b.iter(|| ask(node)));
+    group.bench_function("64 series summed, 600 values", |b| b.iter(|| ask(threads)));
+    group.finish();
+}
+
+/// The codec on the fleet's values, 256 rows a block.
+fn seal(c: &mut Criterion) {
+    let fleet = fleet(1);
+    let columns: Vec<Vec<f32>> = (0..fleet.series_per_host())
+        .map(|series| (0..256).map(|step| fleet.value(0, series, step) as f32).collect())
+        .collect();
+    let encode_all = || {
+        let mut out = Vec::new();
+        columns.iter().for_each(|column| codec::encode(column, &mut out));
+        out.len()
+    };
+    println!(
+        "codec: {:.3} bytes a sample, lossless floor {:.3}",
+        encode_all() as f64 / (columns.len() * 256) as f64,
+        fleet.floor_bytes_per_sample()
+    );
+    let mut group = c.benchmark_group("seal");
+    group.throughput(Throughput::Elements(columns.len() as u64 * 256));
+    group.bench_function("encode", |b| b.iter(encode_all));
+    group.finish();
+}
+
+criterion_group!(benches, parse, append, read, seal);
+criterion_main!(benches);
