@@ -11,8 +11,13 @@ use store_core::line;
 use store_core::query::{Plan, Range};
 use store_core::store::{Limits, Store};
 
-const TERMS: Terms<'static> =
-    Terms { default_cluster: None, now: i64::MAX / 4, oldest: i64::MIN, newest: i64::MAX, fixed_phase: false };
+const TERMS: Terms<'static> = Terms {
+    default_cluster: None,
+    now: i64::MAX / 4,
+    oldest: i64::MIN,
+    newest: i64::MAX,
+    fixed_phase: false,
+};
 
 /// Lines of one host's message, parsed in full: what a line costs the first time it is seen.
 fn parse(c: &mut Criterion) {
@@ -70,12 +75,15 @@ fn read(c: &mut Criterion) {
         plan.read(&range).expect("an answer").values.len()
     };
     let names = store_loadgen::config::catalog(&fleet);
-    let (node, threads) = (names[0].0, names.iter().map(|entry| entry.0).find(|name| {
-        let (id, _) = store.catalog().served(name).expect("a metric of the fleet");
-        let mut found = Vec::new();
-        host.lock().shape().root().select(&[], id, &mut found);
-        found.len() == 64
-    }));
+    let (node, threads) = (
+        names[0].0,
+        names.iter().map(|entry| entry.0).find(|name| {
+            let (id, _) = store.catalog().served(name).expect("a metric of the fleet");
+            let mut found = Vec::new();
+            host.lock().shape().root().select(&[], id, &mut found);
+            found.len() == 64
+        }),
+    );
     let threads = threads.expect("a metric of hardware threads");
     assert_eq!((ask(node), ask(threads)), (600, 600));
     let mut group = c.benchmark_group("read");

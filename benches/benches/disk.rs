@@ -1,7 +1,5 @@
 //! What happens with files: a write with its log, a save, a load of block files, a replay of the log.
 
-#![expect(missing_docs, reason = "criterion's macros make items without")]
-
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use store_benches::{fleet, messages, options};
 use store_loadgen::Fleet;
@@ -67,7 +65,8 @@ fn load(c: &mut Criterion) {
         drop(engine);
         group.bench_function(name, |b| {
             b.iter(|| {
-                let engine = Engine::open(options(&fleet, directory.path().join("checkpoints"))).expect("a start");
+                let engine =
+                    Engine::open(options(&fleet, directory.path().join("checkpoints"))).expect("a start");
                 engine.load_all();
                 assert_eq!(engine.status().series as u64, fleet.series_total());
             });

@@ -45,8 +45,8 @@ pub use answer::{
     ReadRequest, Series, StopReport, Unready, WriteReport,
 };
 pub use options::{
-    Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption, OpenError,
-    WalSync,
+    Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption,
+    OpenError, WalSync,
 };
 pub use status::{MemoryStatus, Status};
 

@@ -158,4 +158,3 @@ pub struct CleanupReport {
     /// Files removed.
     pub files: u64,
 }
-

@@ -30,7 +30,8 @@ impl Engine {
             .catalog()
             .served(request.metric)
             .ok_or_else(|| ReadError::UnknownMetric(request.metric.to_owned()))?;
-        let Some(host) = self.known_host(request.cluster, request.host).map_err(|Unready| ReadError::Loading)?
+        let Some(host) =
+            self.known_host(request.cluster, request.host).map_err(|Unready| ReadError::Loading)?
         else {
             return Ok(None);
         };

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use store_wal::Until;
 
+use super::Engine;
 use super::answer::StopReport;
 use super::open::describe;
 use super::options::WalSync;
 use super::save::Seal;
 use super::waiting::Phase;
-use super::Engine;
 
 /// How often maintenance looks whether something is due.
 const TICK: Duration = Duration::from_millis(500);
@@ -84,8 +84,10 @@ impl Engine {
         let engine = Arc::clone(self);
         self.background.spawn("load", move || engine.load_in_background());
         let engine = Arc::clone(self);
-        self.background.spawn("maintain", move || while engine.background.sleep(TICK) {
-            engine.tick();
+        self.background.spawn("maintain", move || {
+            while engine.background.sleep(TICK) {
+                engine.tick();
+            }
         });
         let (interval, until) = match self.options.wal_sync {
             WalSync::Always | WalSync::Write => return,
@@ -93,12 +95,14 @@ impl Engine {
             WalSync::None => (FLUSH_INTERVAL, Until::Written),
         };
         let engine = Arc::clone(self);
-        self.background.spawn("flush", move || while engine.background.sleep(interval) {
-            // An error leaves the log degraded; maintenance heals it.
-            if let Err(e) = engine.log.flush(until)
-                && !engine.log.is_degraded()
-            {
-                tracing::error!(error = %describe(&e), "the log could not be flushed");
+        self.background.spawn("flush", move || {
+            while engine.background.sleep(interval) {
+                // An error leaves the log degraded; maintenance heals it.
+                if let Err(e) = engine.log.flush(until)
+                    && !engine.log.is_degraded()
+                {
+                    tracing::error!(error = %describe(&e), "the log could not be flushed");
+                }
             }
         });
     }

@@ -13,12 +13,12 @@ use store_core::host::{Host, HostState};
 use store_core::level::Level;
 use store_core::query::Plan;
 
+use super::Engine;
 use super::load::OnDisk;
 use super::open::describe;
 use super::options::FileFormat;
 use super::save::{Saved, Seal};
 use super::waiting::Phase;
-use super::Engine;
 
 /// A dump that this process has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +38,17 @@ struct Wanted {
     replaces: Option<PathBuf>,
 }
 
+/// One series of a host, to be read without its lock.
+struct Series {
+    path: Vec<Box<str>>,
+    metric: Box<str>,
+    frequency_s: u32,
+    plan: Plan,
+}
+
 /// A host's state at one moment, for its files.
 struct Snapshot {
-    series: Vec<(Vec<Box<str>>, Box<str>, u32, Plan)>,
+    series: Vec<Series>,
     blocks: Vec<Arc<Block>>,
     floors: Vec<Floor>,
     oldest: Timestamp,
@@ -83,9 +91,8 @@ impl Engine {
     }
 
     fn dump_files(&self, host: &Arc<Host>, on_disk: &mut OnDisk) -> Result<u64, String> {
-        let replaces_loaded = !on_disk.sources.is_empty()
-            || !on_disk.block_files.is_empty()
-            || on_disk.current_wal.is_some();
+        let replaces_loaded =
+            !on_disk.sources.is_empty() || !on_disk.block_files.is_empty() || on_disk.current_wal.is_some();
         let snapshot = self.snapshot(host);
         if !replaces_loaded && snapshot.blocks.is_empty() && snapshot.floors.is_empty() {
             return Ok(0);
@@ -107,7 +114,8 @@ impl Engine {
             let first = dumps.first().is_none_or(|dump| file.from <= dump.from);
             let low = if first { Timestamp::MIN } else { file.from };
             let runs = snapshot.runs(low.max(self.oldest()), file.to);
-            let from = if first { runs.iter().map(|run| run.base).min().unwrap_or(file.from) } else { file.from };
+            let from =
+                if first { runs.iter().map(|run| run.base).min().unwrap_or(file.from) } else { file.from };
             let dump = Dump::covering(from, file.to, runs);
             let written = dump_host(&*self.disk, &self.durable_dirs, &dir, &dump, format);
             let path = match written {
@@ -153,17 +161,12 @@ impl Engine {
         Snapshot { series, blocks, floors: state.floors().unsaved(), oldest, newest }
     }
 
-    fn plans(
-        &self,
-        state: &HostState,
-        level: &Level,
-        path: &mut Vec<Box<str>>,
-        series: &mut Vec<(Vec<Box<str>>, Box<str>, u32, Plan)>,
-    ) {
+    fn plans(&self, state: &HostState, level: &Level, path: &mut Vec<Box<str>>, series: &mut Vec<Series>) {
         for (id, columns) in level.metrics() {
             let metric = self.store.catalog().get(id);
-            let plan = Plan::of_columns(state, columns, metric.frequency_s);
-            series.push((path.clone(), metric.name.clone(), metric.frequency_s, plan));
+            let frequency_s = metric.frequency_s;
+            let plan = Plan::of_columns(state, columns, frequency_s);
+            series.push(Series { path: path.clone(), metric: metric.name.clone(), frequency_s, plan });
         }
         for (name, child) in level.children() {
             path.push(name.into());
@@ -177,9 +180,10 @@ impl Snapshot {
     fn runs(&self, from: Timestamp, to: Timestamp) -> Vec<Run> {
         self.series
             .iter()
-            .filter_map(|(path, metric, frequency_s, plan)| {
-                let (base, values) = plan.run(from, to)?;
-                Some(Run { path: path.clone(), metric: metric.clone(), base, frequency_s: *frequency_s, values })
+            .filter_map(|series| {
+                let (base, values) = series.plan.run(from, to)?;
+                let (path, metric) = (series.path.clone(), series.metric.clone());
+                Some(Run { path, metric, base, frequency_s: series.frequency_s, values })
             })
             .collect()
     }

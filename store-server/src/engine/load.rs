@@ -129,7 +129,11 @@ impl Engine {
         let ahead = newest.iter().filter(|slot| **slot > clock).count();
         if !newest.is_empty() && ahead * 10 >= newest.len() * 9 {
             let median = newest[newest.len() / 2];
-            tracing::warn!(clock, median, "the clock is behind the data: the median of the hosts' newest samples stands in");
+            tracing::warn!(
+                clock,
+                median,
+                "the clock is behind the data: the median of the hosts' newest samples stands in"
+            );
             self.stand_in.store(median, Ordering::Relaxed);
         }
     }
@@ -394,8 +398,11 @@ impl Loading<'_> {
         }
         self.blocks = self.state.buffers().iter().map(|_| Vec::new()).collect();
         if !found.iter().all(|block| self.state.shape().extends(block.shape())) || !is_one_history(&found) {
-            tracing::warn!(cluster = self.host.cluster(), host = self.host.name(),
-                "block files of more than one history: taken together by name and time");
+            tracing::warn!(
+                cluster = self.host.cluster(),
+                host = self.host.name(),
+                "block files of more than one history: taken together by name and time"
+            );
             self.import_strangers(found, files, oldest);
             return;
         }
@@ -523,11 +530,7 @@ impl Loading<'_> {
     }
 
     /// Rows for samples that name their series, without those that a newer block of a file covers.
-    fn rows_of_samples(
-        &mut self,
-        samples: &[RawSample],
-        at: Stamp,
-    ) -> Rows {
+    fn rows_of_samples(&mut self, samples: &[RawSample], at: Stamp) -> Rows {
         let store = &self.engine.store;
         let samples: Vec<&RawSample> =
             samples.iter().filter(|sample| !self.is_known_better(sample, at)).collect();
@@ -547,7 +550,9 @@ impl Loading<'_> {
         let known: Vec<Sample> = samples
             .iter()
             .zip(columns)
-            .filter_map(|(sample, column)| Some(Sample { column: column?, time: sample.time, value: sample.value }))
+            .filter_map(|(sample, column)| {
+                Some(Sample { column: column?, time: sample.time, value: sample.value })
+            })
             .collect();
         let mut rows = Rows::default();
         self.state.place(&known, self.engine.placing(), &mut rows);
@@ -579,7 +584,8 @@ impl Loading<'_> {
             let floors = self.state.floors();
             let target = kept.add(row.buffer, anchor, slot);
             target.cells.extend(row.cells.iter().filter(|(index, value)| {
-                columns.get(*index as usize).is_some_and(|column| slot >= floors.of(*column)) && !value.is_nan()
+                columns.get(*index as usize).is_some_and(|column| slot >= floors.of(*column))
+                    && !value.is_nan()
             }));
         }
         kept
@@ -592,9 +598,7 @@ impl Loading<'_> {
         for frame in frames {
             let rows = match Record::decode(frame.kind, &frame.payload) {
                 Ok(Record::Rows { shape, rows, .. }) => self.rows_of_frame(shape, rows, frame.stamp),
-                Ok(Record::Samples { samples, .. }) => {
-                    Some(self.rows_of_samples(&samples, frame.stamp))
-                }
+                Ok(Record::Samples { samples, .. }) => Some(self.rows_of_samples(&samples, frame.stamp)),
                 Ok(Record::Floors { shape, floors, .. }) => {
                     self.take_floors(shape, &floors, Some(frame.stamp));
                     None

@@ -1,9 +1,9 @@
 //! Maintenance: what is done now and then, and when it is due.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::Arc;
 
 use store_checkpoint::blockfile;
 use store_checkpoint::cleanup::{Holds, Limits};
@@ -152,8 +152,7 @@ impl Engine {
     }
 
     pub(super) fn find_newest(&self) {
-        let newest =
-            self.store.all_hosts().iter().filter_map(|host| newest_slot(&host.lock())).max();
+        let newest = self.store.all_hosts().iter().filter_map(|host| newest_slot(&host.lock())).max();
         self.newest.store(newest.unwrap_or(Timestamp::MIN), Ordering::Relaxed);
     }
 
@@ -192,7 +191,11 @@ impl Engine {
         if cap == 0 || self.memory().total_bytes <= cap {
             return;
         }
-        tracing::warn!(cap, used = self.memory().total_bytes, "memory is above its cap: the oldest data goes");
+        tracing::warn!(
+            cap,
+            used = self.memory().total_bytes,
+            "memory is above its cap: the oldest data goes"
+        );
         self.save_all();
         self.retire(false);
         for quarters in [3, 2, 1] {
@@ -225,9 +228,10 @@ impl Engine {
         let (shape, floors) = {
             let state = host.lock();
             let all_saved = state.floors().unsaved().is_empty()
-                && state.buffers().iter().all(|buffer| {
-                    buffer.blocks().iter().all(|held| held.state == BlockState::Saved)
-                });
+                && state
+                    .buffers()
+                    .iter()
+                    .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
             if state.is_loading() || !all_saved {
                 return;
             }
@@ -310,10 +314,8 @@ impl Engine {
             if saver.is_active(path) {
                 return Ok(Holds::Newest(Timestamp::MAX));
             }
-            let bytes = self
-                .disk
-                .map(path)
-                .map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
+            let bytes =
+                self.disk.map(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
             let index = blockfile::index(&bytes);
             let newest = index.blocks.iter().map(|found| found.header.end()).max();
             let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());

@@ -12,10 +12,10 @@ use store_checkpoint::cleanup::Cleaner;
 use store_checkpoint::durable::DurableDirs;
 use store_checkpoint::files::{HostDir, HostDirs, HostFiles, LOG_DIR};
 use store_checkpoint::save::Saver;
+use store_core::Timestamp;
 use store_core::line;
 use store_core::metric::{Aggregation as CoreAggregation, Catalog, Metric};
 use store_core::store::{Limits, Store};
-use store_core::Timestamp;
 use store_disk::{Clock, Disk, Lineage, RealDisk, SystemClock};
 use store_wal::{Log, LogOptions, LogPos};
 
@@ -86,15 +86,8 @@ impl Engine {
         let start = start.unwrap_or(LogPos::ZERO);
         let log_options =
             LogOptions { segment_bytes_max: options.log_segment_bytes, ..LogOptions::default() };
-        let opened = Log::open(
-            Arc::clone(&disk),
-            log_dir.clone(),
-            &found,
-            lineage,
-            number_above,
-            start,
-            log_options.clone(),
-        );
+        let opened =
+            Log::open(Arc::clone(&disk), log_dir.clone(), &found, lineage, number_above, start, log_options);
         let log = opened.unwrap_or_else(|e| {
             tracing::error!(error = %describe(&e), "the log cannot be opened: samples are only in memory until it can");
             Log::open_degraded(Arc::clone(&disk), log_dir, &found, lineage, number_above, start, log_options)
@@ -111,13 +104,8 @@ impl Engine {
         for host in &listed.hosts {
             enter(&store, &counters, host);
         }
-        let saver = Saver::new(
-            Arc::clone(&disk),
-            directory.clone(),
-            lineage,
-            options.num_workers,
-            OPEN_FILES_MAX,
-        );
+        let saver =
+            Saver::new(Arc::clone(&disk), directory.clone(), lineage, options.num_workers, OPEN_FILES_MAX);
         Ok(Self {
             disk,
             clock,
@@ -227,7 +215,8 @@ fn greatest_as_of(disk: &dyn Disk, hosts: &[HostDir]) -> u64 {
         for (path, _) in block_files(disk, host, blockfile::HEADER_BYTES) {
             if let Ok(bytes) = disk.map(&path) {
                 let index = blockfile::index(&bytes);
-                greatest = index.blocks.iter().map(|block| block.header.as_of.0).max().unwrap_or(0).max(greatest);
+                greatest =
+                    index.blocks.iter().map(|block| block.header.as_of.0).max().unwrap_or(0).max(greatest);
             }
         }
     }

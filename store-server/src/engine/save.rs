@@ -124,12 +124,7 @@ impl Engine {
         saved
     }
 
-    fn save_batch(
-        &self,
-        saver: &mut store_checkpoint::save::Saver,
-        batch: &[Unsaved],
-        saved: &mut Saved,
-    ) {
+    fn save_batch(&self, saver: &mut store_checkpoint::save::Saver, batch: &[Unsaved], saved: &mut Saved) {
         if batch.is_empty() {
             return;
         }
@@ -169,7 +164,7 @@ impl Engine {
         let end = self.log.end();
         let safe = self.store.all_hosts().iter().map(|host| host.lock().safe()).min().unwrap_or(Stamp::MAX);
         match self.log.retire(position(safe).min(end), force) {
-            Ok(retired) => self.counters.segments_retired.add(retired.segments as u64),
+            Ok(retired) => self.counters.segments_retired.add(retired.segments),
             Err(e) => tracing::error!(error = %describe(&e), "the log could not be retired"),
         }
     }
@@ -215,9 +210,10 @@ impl Engine {
     /// Whether every block in memory stands, with a good checksum, in a block file of the host's directory.
     fn is_held_by_block_files(&self, host: &Host) -> bool {
         let state = host.lock();
-        let all_saved = state.buffers().iter().all(|buffer| {
-            buffer.blocks().iter().all(|held| held.state == BlockState::Saved)
-        });
+        let all_saved = state
+            .buffers()
+            .iter()
+            .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
         let wanted: Vec<_> = state
             .buffers()
             .iter()

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use store_core::Timestamp;
 use store_core::host::{Host, HostState};
 use store_core::journal::Journal;
 use store_core::metric::Catalog;
@@ -10,7 +11,6 @@ use store_core::record::{self, RawSample, Record, kind};
 use store_core::row::Row;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
-use store_core::Timestamp;
 use store_wal::{Appended, Log, LogPos};
 
 /// How often a segment says a shape: one rotten frame must not cost the rows of every host that looks like that.

@@ -321,7 +321,9 @@ impl Engine {
                     let bytes = held.block.bytes() as u64;
                     match held.state {
                         BlockState::Saved => memory.saved_block_bytes += bytes,
-                        BlockState::Unsaved { .. } | BlockState::Imported => memory.unsaved_block_bytes += bytes,
+                        BlockState::Unsaved { .. } | BlockState::Imported => {
+                            memory.unsaved_block_bytes += bytes
+                        }
                     }
                 }
             }
@@ -383,7 +385,11 @@ impl Counters {
             good: self.good.get(),
             bad: self.bad.get(),
             skipped: Skip::ALL.iter().zip(&self.skipped).map(|(why, n)| named(why.to_string(), n)).collect(),
-            refused: Refusal::ALL.iter().zip(&self.refused).map(|(why, n)| named(why.to_string(), n)).collect(),
+            refused: Refusal::ALL
+                .iter()
+                .zip(&self.refused)
+                .map(|(why, n)| named(why.to_string(), n))
+                .collect(),
             below_floor: self.freed.get(),
             merged_subtypes: self.merged.get(),
             registered: self.registered.get(),

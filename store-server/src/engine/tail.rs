@@ -35,11 +35,12 @@ impl LogTail {
         let mut tail = Self::default();
         // A segment says a shape once or twice, at its first use: before `from` perhaps.
         let segment = LogPos::new(from.segment(), 0);
-        let report = store_wal::replay(disk, found, lineage, segment, &mut |position, frame_kind, payload| {
-            if position >= from || frame_kind == kind::SHAPE {
-                tail.enter(Frame { stamp: stamp(position), kind: frame_kind, payload });
-            }
-        });
+        let report =
+            store_wal::replay(disk, found, lineage, segment, &mut |position, frame_kind, payload| {
+                if position >= from || frame_kind == kind::SHAPE {
+                    tail.enter(Frame { stamp: stamp(position), kind: frame_kind, payload });
+                }
+            });
         tail.report = report;
         tail
     }
@@ -52,8 +53,11 @@ impl LogTail {
                 self.shapes.insert(Shape::hash_of(bytes), frame.payload);
                 return;
             }
-            Ok(Record::Rows { cluster, host, .. } | Record::Floors { cluster, host, .. }
-            | Record::Samples { cluster, host, .. }) => (cluster.into(), host.into()),
+            Ok(
+                Record::Rows { cluster, host, .. }
+                | Record::Floors { cluster, host, .. }
+                | Record::Samples { cluster, host, .. },
+            ) => (cluster.into(), host.into()),
             Ok(_) | Err(_) => {
                 self.unreadable += 1;
                 return;

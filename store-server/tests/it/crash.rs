@@ -6,6 +6,8 @@
 //!
 //! `CRASH_HISTORIES` and `CRASH_SEED` in the environment make a long campaign of it.
 
+#![expect(clippy::print_stdout, reason = "a campaign says what it did")]
+
 mod history;
 mod ledger;
 
@@ -60,7 +62,7 @@ fn judge(seed: u64, mode: WalSync, tally: &mut Tally) {
             let label = format!("seed {seed}, {mode:?}, call {number} of {calls}, {crash:?}");
             tally.samples += history.judge(&image, matches!(crash, Crash::Kill), &label);
             // Now and then the next life is crashed too.
-            if tally.images.len() % 40 == 0 {
+            if tally.images.len().is_multiple_of(40) {
                 tally.deep += 1;
                 judge_next_life(&history, &image, &crash, seed ^ number, &label, tally);
             }
@@ -135,7 +137,8 @@ fn a_failing_call_costs_no_acknowledged_sample() {
         History::new(seed, WalSync::Always, Lengths::FIRST).run(&whole);
         for number in 0..whole.calls() {
             for (kind, times) in [(EIO, 1), (ENOSPC, 3), (EMFILE, 20)] {
-                let effect = if (number + seed) % 2 == 0 { Effect::Error(kind) } else { Effect::Lose(kind) };
+                let effect =
+                    if (number + seed).is_multiple_of(2) { Effect::Error(kind) } else { Effect::Lose(kind) };
                 let disk = SimDisk::new();
                 disk.fail(Fault::at(effect, number).times(times));
                 let mut history = History::new(seed, WalSync::Always, Lengths::FIRST);
@@ -157,7 +160,7 @@ fn a_kill_at_the_end_of_many_lives_loses_nothing() {
     let first = setting("CRASH_SEED", 1);
     let mut samples = 0;
     for seed in first..first + setting("CRASH_HISTORIES", 300) {
-        let mode = if seed % 2 == 0 { WalSync::Always } else { WalSync::Write };
+        let mode = if seed.is_multiple_of(2) { WalSync::Always } else { WalSync::Write };
         let disk = SimDisk::new();
         let mut history = History::new(seed, mode, Lengths::FIRST);
         history.run(&disk);

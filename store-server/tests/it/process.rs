@@ -42,6 +42,7 @@ struct Running {
 
 impl Running {
     /// Starts it and waits until it says where it listens.
+    #[expect(clippy::zombie_processes, reason = "waited for when it is dropped")]
     fn start(directory: &Path, args: &str) -> Self {
         let mut child =
             command(directory, args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
