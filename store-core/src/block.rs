@@ -356,6 +356,11 @@ impl Block {
         values
     }
 
+    /// Whether the bytes are those of a file, mapped where the system can, rather than memory of this process.
+    pub fn is_in_file(&self) -> bool {
+        self.checksum.is_some()
+    }
+
     /// Bytes that the block keeps alive, on the heap or mapped.
     pub fn bytes(&self) -> usize {
         self.body.len()

@@ -5,7 +5,7 @@
 
 mod contender;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use store_loadgen::http::Client;
 use store_loadgen::run::percentile;
 use store_loadgen::{Fleet, FleetOptions, RunOptions, process, run as load};
 
-use crate::server::{Launch, Server, free_addr, now_s};
+use crate::server::{Launch, Server, free_addr, log_tail, now_s};
 use crate::table::{Table, grouped};
 use crate::workspace;
 use contender::{Api, Ask, Contender, QUESTIONS, Question, Range};
@@ -106,8 +106,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for (index, contender) in contenders.iter().enumerate() {
         println!("measuring {} ...", contender.name);
         let sync = arguments.sync.as_deref().filter(|_| index == 0);
-        let result = measure(contender, &fleet, arguments, sync);
-        measured.push(result.with_context(|| contender.name.clone())?);
+        let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        let result = measure(contender, directory.path(), &fleet, arguments, sync);
+        let log = directory.path().join("server.log");
+        measured.push(result.with_context(|| format!("{}\n{}", contender.name, log_tail(&log)))?);
     }
     let mut heading = vec!["quantity"];
     heading.extend(contenders.iter().map(|contender| contender.name.as_str()));
@@ -124,13 +126,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn measure(
     contender: &Contender,
+    directory: &Path,
     fleet: &Fleet,
     arguments: &Arguments,
     sync: Option<&str>,
 ) -> anyhow::Result<Measured> {
-    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
-    let launch = contender.launch(directory.path(), free_addr()?, fleet, sync)?;
-    let (api, data) = (contender.api, contender.data(directory.path()));
+    let launch = contender.launch(directory, free_addr()?, fleet, sync)?;
+    let (api, data) = (contender.api, contender.data(directory));
     let range = Range { fleet, steps: arguments.steps };
     let mut measured = Measured::default();
 
@@ -154,7 +156,9 @@ fn measure(
         restart(&launch, api, range, ["restart after kill: listening", "... all answered"], &mut measured)?;
     let mut client = server.client()?;
     for host in 0..fleet.options().hosts {
-        measured.missing += api.missing(&mut client, range, host)?;
+        measured.missing += api
+            .missing(&mut client, range, host)
+            .with_context(|| format!("asking for every sample of host {host}"))?;
     }
     measured.add("samples missing after kill", grouped(measured.missing));
     drop(client);
@@ -190,7 +194,7 @@ fn ingest(
             timeout: Duration::from_secs(120),
         },
     )
-    .with_context(|| format!("ingest\n{}", server.log_tail()))?;
+    .context("ingest")?;
     let cpu = process::cpu_time(server.pid())?.saturating_sub(before);
     let own = process::cpu_time(std::process::id())?.saturating_sub(own);
     if report.posts_failed + report.lines_bad + report.lines_refused + report.memory_only > 0 {
@@ -237,7 +241,9 @@ fn ask(
     let mut bytes = Vec::new();
     let mut values = 0;
     for ask in asks {
-        let head = client.request(ask.method, &ask.path, &ask.body, &mut bytes)?;
+        let head = client
+            .request(ask.method, &ask.path, &ask.body, &mut bytes)
+            .with_context(|| format!("asking for {question:?}"))?;
         ensure!(head.status == 200, "{question:?} was answered with {}", head.status);
         values += api.count(&bytes)?;
     }
@@ -294,7 +300,7 @@ fn await_answers(
         if client.is_closed() {
             *client = server.client()?;
         }
-        let share = api.answered(client, range)?;
+        let share = api.answered(client, range).context("asking whether all hosts answer")?;
         if share.is_some_and(|share| share >= 1.0) {
             return Ok((server.age(), 1.0));
         }

@@ -6,6 +6,7 @@ mod real;
 
 use proptest::prelude::*;
 use store_core::Timestamp;
+use store_core::metric::Aggregation;
 
 use self::oracle::{METRICS, Oracle, SERIES, Sample, step_of};
 use self::real::Real;
@@ -151,7 +152,7 @@ impl World {
 
     /// Each series alone, and all of a metric together, in several ranges, as the maps say.
     fn compare(&self, real: &Real, what: &str) {
-        for (metric, &(name, step, aggregation)) in METRICS.iter().enumerate() {
+        for (metric, &(_, _, aggregation)) in METRICS.iter().enumerate() {
             let of_metric: Vec<usize> = (0..SERIES.len()).filter(|series| SERIES[*series].0 == metric).collect();
             for &series in &of_metric {
                 self.compare_one(real, what, &[series], SERIES[series].1, 1.0);
@@ -159,14 +160,13 @@ impl World {
             let level = |&series: &usize| SERIES[series].1.len() == 1;
             let whole: Vec<usize> = of_metric.into_iter().filter(level).collect();
             let share = match aggregation {
-                store_core::metric::Aggregation::Avg => 1.0 / whole.len() as f64,
+                Aggregation::Avg => 1.0 / whole.len() as f64,
                 _ => 1.0,
             };
             // The fans of a level above hide those below, and die0 is hidden by its socket.
             if whole.len() > 1 && whole.iter().all(|series| self.oracle.extent(*series).is_some()) {
                 self.compare_one(real, what, &whole, &[], share);
             }
-            let _ = (name, step);
         }
     }
 
@@ -214,7 +214,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: support::cases(64), ..ProptestConfig::default() })]
 
     #[test]
     fn a_store_answers_as_plain_maps_do_whatever_becomes_of_its_rows(

@@ -10,6 +10,11 @@ use store_core::store::{Limits, Store};
 
 pub(crate) const CLUSTER: &str = "emmy";
 
+/// How many cases of a property are tried: so many, unless somebody asks for more.
+pub(crate) fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|asked| asked.parse().ok()).unwrap_or(usual)
+}
+
 /// A catalog of metrics by name, frequency and aggregation.
 pub(crate) fn catalog(metrics: &[(&str, u32, Aggregation)]) -> Catalog {
     Catalog::new(metrics.iter().map(|&(name, frequency_s, aggregation)| Metric {

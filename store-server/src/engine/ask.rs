@@ -12,7 +12,7 @@ use store_core::query::{Plan, QueryError, Range};
 
 use super::Engine;
 use super::answer::{
-    DebugError, HealthAnswer, HealthState, PathElement, ReadError, ReadRequest, Series, Unready,
+    DebugError, Durability, HealthAnswer, HealthState, PathElement, ReadError, ReadRequest, Series, Unready,
 };
 use super::waiting::{PATIENCE, Phase};
 
@@ -92,7 +92,7 @@ impl Engine {
     /// in whole or in part; selectors that lead nowhere count for nothing.
     ///
     /// # Errors
-    /// The store is still loading.
+    /// The store is still loading, or in mode `always` the log does not work: nothing is promised then.
     pub fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready> {
         if !self.waiting.wait_for(Phase::Ready, self.patience()) {
             return Err(Unready);
@@ -122,8 +122,10 @@ impl Engine {
             }
         }
         // What is hidden now stays hidden: the answer waits for the log as that of a write does.
-        self.acknowledge(&scribe);
-        Ok(freed)
+        match self.acknowledge(&scribe) {
+            Durability::Unavailable => Err(Unready),
+            Durability::Kept | Durability::Memory => Ok(freed),
+        }
     }
 
     /// The dump of a level as JSON, `{"data": …}`.

@@ -44,6 +44,8 @@ pub(super) struct OnDisk {
     pub(super) unrolled_blocks: usize,
     /// Such files.
     pub(super) unrolled_files: usize,
+    /// Block files with damage, that go aside once what could be read of them is saved elsewhere.
+    pub(super) damaged: Vec<PathBuf>,
 }
 
 /// A block file of the host, indexed.
@@ -269,12 +271,21 @@ impl Loading<'_> {
                     continue;
                 }
             };
+            if bytes.is_empty() {
+                // Created, and never written to: a kill in its first save.
+                self.engine.counters.foreign_files.add(1);
+                continue;
+            }
             let index = blockfile::index(&bytes);
+            if !index.is_of(&self.engine.host_dir(self.host), self.engine.lineage) {
+                // Misplaced, or what a crash left where a new file was not written yet.
+                self.engine.set_aside(path, "written for another host");
+                continue;
+            }
             if index.shapes.is_empty() && index.blocks.is_empty() && index.floors.is_empty() {
                 if !index.header_good {
                     self.engine.set_aside(path, "no block file");
-                } else if !bytes.is_empty() && index.damage.is_empty() {
-                    // A file that was begun and never written to: a crash in its first save.
+                } else {
                     self.engine.counters.foreign_files.add(1);
                 }
                 continue;
@@ -291,16 +302,15 @@ impl Loading<'_> {
 
     /// Unlinks files that a rolled one replaces: a crash came between its rename and their removal.
     fn drop_superseded(&self, files: &mut Vec<Indexed>) {
-        let Some(dir) = files.first().and_then(|file| file.path.parent()).map(Path::to_owned) else { return };
+        let dir = self.engine.host_dir(self.host);
+        if files.len() < 2 {
+            return;
+        }
+        let whole: Vec<&Indexed> =
+            files.iter().filter(|file| file.index.rolled && file.index.first_bad_block().is_none()).collect();
         let superseded: Vec<PathBuf> = files
             .iter()
-            .filter(|file| {
-                files.iter().any(|rolled| {
-                    rolled.path != file.path && roll::supersedes(&rolled.index, &file.index)
-                        // Of two rolled files that say the same, the first one stays.
-                        && !(roll::supersedes(&file.index, &rolled.index) && file.path < rolled.path)
-                })
-            })
+            .filter(|file| whole.iter().any(|rolled| roll::supersedes(&rolled.index, &file.index)))
             .map(|file| file.path.clone())
             .collect();
         if superseded.is_empty() || self.engine.disk.sync_dir(&dir).is_err() {

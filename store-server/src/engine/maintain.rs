@@ -1,6 +1,6 @@
 //! Maintenance: what is done now and then, and when it is due.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -9,9 +9,9 @@ use store_checkpoint::blockfile;
 use store_checkpoint::cleanup::{Holds, Limits};
 use store_checkpoint::files::{HostDirs, HostFiles};
 use store_checkpoint::load::LoadError;
-use store_checkpoint::roll::{self, RollError};
+use store_checkpoint::roll::{self, RollError, Rolled};
 use store_core::Timestamp;
-use store_core::block::{Block, BlockState};
+use store_core::block::{Block, BlockHeader, BlockState};
 use store_core::host::Host;
 use store_core::shape::Shape;
 use store_wal::LogPos;
@@ -163,6 +163,7 @@ impl Engine {
         self.heed_memory_cap();
         if !self.is_dumping() {
             for host in self.store.all_hosts() {
+                self.set_damaged_aside(&host);
                 if self.is_worth_a_roll(&host) {
                     self.roll_host(&host);
                 }
@@ -196,15 +197,31 @@ impl Engine {
             used = self.memory().total_bytes,
             "memory is above its cap: the oldest data goes"
         );
+        self.seal(Seal::All);
         self.save_all();
         self.retire(false);
         for quarters in [3, 2, 1] {
             let time = self.now().saturating_sub(self.options.retention_s / 4 * quarters);
-            self.drop_before(time);
+            self.drop_saved_before(time);
             if self.memory().total_bytes <= cap {
                 return;
             }
         }
+    }
+
+    /// Drops blocks on the heap that end before `time` and are in a file. What could not be saved stays.
+    fn drop_saved_before(&self, time: Timestamp) {
+        let mut dropped = 0;
+        for host in self.store.all_hosts() {
+            for buffer in host.lock().buffers_mut() {
+                dropped += buffer.retain_blocks(|held| {
+                    held.state != BlockState::Saved
+                        || held.block.is_in_file()
+                        || held.block.header().end() >= time
+                });
+            }
+        }
+        self.counters.blocks_dropped.add(dropped as u64);
     }
 
     fn is_worth_a_roll(&self, host: &Host) -> bool {
@@ -240,7 +257,7 @@ impl Engine {
         };
         saver.close(host.cluster(), host.name());
         let dir = self.host_dir(host);
-        let sources = self.unrolled_files(&dir);
+        let mut sources = self.unrolled_files(&dir);
         let resolve = |hash, bytes: &[u8]| -> Option<Arc<Shape>> {
             if shape.hash() == hash {
                 return Some(Arc::clone(&shape));
@@ -248,32 +265,41 @@ impl Engine {
             let metric = |name: &str, frequency_s| self.store.metric_from_file(name, frequency_s);
             Shape::decode(bytes, metric).ok().map(|shape| self.store.intern(shape))
         };
-        let rolled = roll::roll(
-            &*self.disk,
-            &dir,
-            &sources,
-            self.lineage,
-            self.store.catalog(),
-            &shape,
-            &resolve,
-            self.wanted_from(),
-            &floors,
-        );
+        let roll_them = |sources: &[PathBuf]| {
+            roll::roll(
+                &*self.disk,
+                &dir,
+                sources,
+                self.lineage,
+                self.store.catalog(),
+                &shape,
+                &resolve,
+                self.wanted_from(),
+                &floors,
+            )
+        };
+        let headers = self.headers_in(&sources);
+        let mut rolled = roll_them(&sources);
+        while let Err(RollError::Overlaps { path }) = &rolled {
+            // A file that was rolled before holds newer slots of the same range: it is rolled again with these.
+            if sources.contains(path) {
+                break;
+            }
+            sources.push(path.clone());
+            rolled = roll_them(&sources);
+        }
         match rolled {
             Ok(rolled) => {
-                let mut state = host.lock();
-                for merged in rolled.blocks {
-                    let buffer = &mut state.buffers_mut()[usize::from(merged.header().buffer)];
-                    // A block that was patched meanwhile stays, and has the greater `as_of`.
-                    buffer.retain_blocks(|held| {
-                        held.state != BlockState::Saved || !is_inside(&held.block, &merged)
-                    });
-                    buffer.insert(merged, BlockState::Saved);
-                }
-                drop(state);
+                self.take_rolled(host, rolled, &headers);
                 self.counters.rolls.add(1);
             }
             Err(RollError::Nothing) => {}
+            Err(RollError::Damaged { path, offset, what }) => {
+                self.counters.rolls_failed.add(1);
+                tracing::error!(path = %path.display(), offset, ?what, "damaged block file: what can be read is saved again");
+                self.save_again(host, &self.headers_in(std::slice::from_ref(&path)));
+                self.on_disk().entry(host.number()).or_default().damaged.push(path);
+            }
             Err(e) => {
                 self.counters.rolls_failed.add(1);
                 tracing::error!(directory = %dir.display(), error = %describe(&e), "block files could not be rolled");
@@ -285,8 +311,82 @@ impl Engine {
         }
     }
 
+    /// Puts rolled blocks in the place of those that they hold. A block that was patched meanwhile stays, and has
+    /// the greater `as_of`; one whose frame was torn has no file any more and is saved again.
+    fn take_rolled(&self, host: &Host, rolled: Rolled, sources: &[BlockHeader]) {
+        for (path, e) in &rolled.left {
+            tracing::warn!(path = %path.display(), error = %e, "rolled file could not be removed");
+        }
+        let wanted_from = self.wanted_from();
+        let mut state = host.lock();
+        let mut torn = Vec::new();
+        for buffer in state.buffers_mut() {
+            buffer
+                .retain_blocks(|held| held.state != BlockState::Saved || !rolled.covers(held.block.header()));
+            torn.extend(
+                buffer
+                    .blocks()
+                    .iter()
+                    .filter(|held| {
+                        let header = held.block.header();
+                        held.state == BlockState::Saved
+                            && sources.contains(header)
+                            && header.end() >= wanted_from
+                    })
+                    .map(|held| *held.block.header()),
+            );
+        }
+        for merged in rolled.blocks {
+            state.buffers_mut()[usize::from(merged.header().buffer)].insert(merged, BlockState::Saved);
+        }
+        drop(state);
+        self.save_again(host, &torn);
+    }
+
+    /// Marks saved blocks as unsaved: their file goes, or is not to be trusted.
+    fn save_again(&self, host: &Host, headers: &[BlockHeader]) {
+        let first = stamp(self.log.start());
+        let mut state = host.lock();
+        for buffer in state.buffers_mut() {
+            let again: Vec<Arc<Block>> = buffer
+                .blocks()
+                .iter()
+                .filter(|held| held.state == BlockState::Saved && headers.contains(held.block.header()))
+                .map(|held| Arc::clone(&held.block))
+                .filter(|block| block.check())
+                .collect();
+            again.iter().for_each(|block| buffer.mark_unsaved(block, first));
+        }
+    }
+
+    /// The blocks of files, as their headers say.
+    fn headers_in(&self, paths: &[PathBuf]) -> Vec<BlockHeader> {
+        let indices =
+            paths.iter().filter_map(|path| self.disk.map(path).ok()).map(|bytes| blockfile::index(&bytes));
+        indices.flat_map(|index| index.blocks).map(|found| found.header).collect()
+    }
+
+    /// Sets damaged block files aside once everything that could be read of them is saved elsewhere.
+    fn set_damaged_aside(&self, host: &Host) {
+        let damaged = match self.on_disk().get_mut(&host.number()) {
+            Some(on_disk) if !on_disk.damaged.is_empty() => std::mem::take(&mut on_disk.damaged),
+            _ => return,
+        };
+        let _one_at_a_time = self.saver();
+        let all_saved = host
+            .lock()
+            .buffers()
+            .iter()
+            .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
+        if all_saved {
+            damaged.iter().for_each(|path| self.set_aside(path, "damaged block file"));
+        } else {
+            self.on_disk().entry(host.number()).or_default().damaged = damaged;
+        }
+    }
+
     /// Block files of a directory that a roll may merge.
-    fn unrolled_files(&self, dir: &Path) -> Vec<std::path::PathBuf> {
+    fn unrolled_files(&self, dir: &Path) -> Vec<PathBuf> {
         let files = HostFiles::list(&*self.disk, dir).map(|files| files.numbered).unwrap_or_default();
         files
             .iter()
@@ -317,7 +417,8 @@ impl Engine {
             let bytes =
                 self.disk.map(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
             let index = blockfile::index(&bytes);
-            let newest = index.blocks.iter().map(|found| found.header.end()).max();
+            let is_ours = path.parent().is_some_and(|dir| index.is_of(dir, self.lineage));
+            let newest = index.blocks.iter().filter(|_| is_ours).map(|found| found.header.end()).max();
             let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
             Ok(newest.map_or(Holds::Unknown { number }, Holds::Newest))
         };
@@ -337,10 +438,4 @@ impl Engine {
         self.counters.files_removed.add(removed);
         removed
     }
-}
-
-/// Whether a block says nothing that `merged` does not say.
-fn is_inside(block: &Block, merged: &Block) -> bool {
-    let (a, b) = (block.header(), merged.header());
-    a.grid == b.grid && b.base <= a.base && a.end() <= b.end() && a.as_of <= b.as_of
 }

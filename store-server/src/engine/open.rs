@@ -215,6 +215,9 @@ fn greatest_as_of(disk: &dyn Disk, hosts: &[HostDir]) -> u64 {
         for (path, _) in block_files(disk, host, blockfile::HEADER_BYTES) {
             if let Ok(bytes) = disk.map(&path) {
                 let index = blockfile::index(&bytes);
+                if !index.is_of(&host.path, index.lineage.unwrap_or_else(Lineage::random)) {
+                    continue;
+                }
                 greatest =
                     index.blocks.iter().map(|block| block.header.as_of.0).max().unwrap_or(0).max(greatest);
             }

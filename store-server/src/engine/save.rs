@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use store_checkpoint::blockfile::{self, FloorsFrame};
-use store_checkpoint::save::HostWork;
+use store_checkpoint::blockfile::{self, BlockFileError, FloorsFrame};
+use store_checkpoint::save::{HostWork, SaveError};
 use store_core::Timestamp;
 use store_core::block::{Block, BlockState};
 use store_core::floor::Floor;
@@ -145,6 +145,9 @@ impl Engine {
                 }
                 Err(e) => {
                     saved.failed += 1;
+                    if matches!(&e, SaveError::File(BlockFileError::BadBlock { .. })) {
+                        self.drop_bad_blocks(&unsaved.host);
+                    }
                     let (cluster, host) = (unsaved.host.cluster(), unsaved.host.name());
                     tracing::error!(cluster, host, error = %describe(&e), "blocks could not be saved: tried again");
                 }
@@ -153,6 +156,19 @@ impl Engine {
         self.counters.blocks_saved.add(saved.blocks);
         self.counters.saves_failed.add(saved.failed);
         self.counters.saves.add(1);
+    }
+
+    /// Drops blocks that do not hold what was written in the file that they come from: no try could save them.
+    fn drop_bad_blocks(&self, host: &Host) {
+        let mut state = host.lock();
+        let bad: usize = state
+            .buffers_mut()
+            .iter_mut()
+            .map(|buffer| buffer.retain_blocks(|held| held.block.check()))
+            .sum();
+        drop(state);
+        self.counters.blocks_damaged.add(bad as u64);
+        self.counters.problem("block fails its checksum: lost", &self.host_dir(host));
     }
 
     /// Unlinks segments that hold nothing that memory alone holds besides.
@@ -229,10 +245,9 @@ impl Engine {
         let mut there = Vec::new();
         for file in files.numbered.iter().filter(|file| !file.json) {
             if let Ok(bytes) = self.disk.map(&dir.join(&file.name)) {
-                for found in blockfile::index(&bytes).blocks {
-                    if found.check() {
-                        there.push(found.header);
-                    }
+                let index = blockfile::index(&bytes);
+                if index.is_of(&dir, self.lineage) {
+                    there.extend(index.blocks.iter().filter(|found| found.check()).map(|found| found.header));
                 }
             }
         }

@@ -292,15 +292,17 @@ pub struct MemoryStatus {
     pub head_bytes: u64,
     /// Blocks that are not saved.
     pub unsaved_block_bytes: u64,
-    /// Blocks that are saved: on the heap until they are rolled, or mapped.
+    /// Blocks that are saved, and on the heap until they are rolled.
     pub saved_block_bytes: u64,
+    /// Blocks whose bytes are those of a file: memory that the system can take back. Not in the total.
+    pub mapped_block_bytes: u64,
     /// Levels and columns.
     pub shape_bytes: u64,
     /// The way from a line's prefix to a series.
     pub resolver_bytes: u64,
     /// Hosts, buffers and floors.
     pub host_bytes: u64,
-    /// All of these.
+    /// All of these but what is mapped.
     pub total_bytes: u64,
     /// Blocks.
     pub blocks: u64,
@@ -320,6 +322,7 @@ impl Engine {
                     memory.blocks += 1;
                     let bytes = held.block.bytes() as u64;
                     match held.state {
+                        _ if held.block.is_in_file() => memory.mapped_block_bytes += bytes,
                         BlockState::Saved => memory.saved_block_bytes += bytes,
                         BlockState::Unsaved { .. } | BlockState::Imported => {
                             memory.unsaved_block_bytes += bytes

@@ -71,7 +71,13 @@ impl Tally {
 
     fn end(self) {
         println!("{} compared", self.compared);
-        assert!(self.wrong.is_empty(), "{} of {}:\n{}", self.wrong.len(), self.compared, self.wrong.join("\n"));
+        assert!(
+            self.wrong.is_empty(),
+            "{} of {}:\n{}",
+            self.wrong.len(),
+            self.compared,
+            self.wrong.join("\n")
+        );
         assert!(self.compared > 0, "nothing was compared");
     }
 }
@@ -89,7 +95,8 @@ fn start(disk: &SimDisk, format: &str, key: Option<[u8; 32]>) -> Running {
     options.directory = DIRECTORY.into();
     options.format = if format == "json" { FileFormat::Json } else { FileFormat::Wal };
     let clock = Arc::new(ManualClock::at(NOW));
-    let engine = Engine::open_with(options, Arc::new(disk.clone()), Arc::<ManualClock>::clone(&clock)).unwrap();
+    let engine =
+        Engine::open_with(options, Arc::new(disk.clone()), Arc::<ManualClock>::clone(&clock)).unwrap();
     engine.load_all();
     let engine = Arc::new(engine);
     Running { server: Server::start(Arc::clone(&engine), key, clock), engine }
@@ -175,9 +182,9 @@ fn run(name: &str, restarts: bool) {
     if let Some(directory) = state["checkpoints"].as_str() {
         lay(&disk, &set().join(directory), Path::new(DIRECTORY));
     }
-    let key = state["jwt_public_key"].as_str().map(|key| {
-        base64::engine::general_purpose::STANDARD.decode(key).unwrap().try_into().unwrap()
-    });
+    let key = state["jwt_public_key"]
+        .as_str()
+        .map(|key| base64::engine::general_purpose::STANDARD.decode(key).unwrap().try_into().unwrap());
     let format = state["file_format"].as_str().unwrap();
     let running = start(&disk, format, key);
     running.send_lines(&state["lines"], &mut tally);
@@ -186,7 +193,10 @@ fn run(name: &str, restarts: bool) {
         let what = format!("{} {}", query["id"], query["name"]);
         let (body, found) = running.ask(query);
         // What the original did is no measure where it deviates and nothing says what is right.
-        if query.get("deviates").is_none() || query.get("expect").is_some() || query.get("expect_status").is_some() {
+        if query.get("deviates").is_none()
+            || query.get("expect").is_some()
+            || query.get("expect_status").is_some()
+        {
             tally.note(&what, found);
         }
         if ["query", "points", "health"].contains(&query["compare"].as_str().unwrap()) {
@@ -208,7 +218,9 @@ fn run(name: &str, restarts: bool) {
 
 fn differ(before: &[u8], after: &[u8]) -> String {
     let at = before.iter().zip(after).take_while(|(a, b)| a == b).count();
-    let cut = |text: &[u8]| String::from_utf8_lossy(&text[at.saturating_sub(20)..text.len().min(at + 60)]).into_owned();
+    let cut = |text: &[u8]| {
+        String::from_utf8_lossy(&text[at.saturating_sub(20)..text.len().min(at + 60)]).into_owned()
+    };
     format!("not the same bytes as before: {} became {}", cut(before), cut(after))
 }
 
@@ -254,7 +266,8 @@ fn checkpoints_of_several_runs_that_overlap_are_merged() {
 
 #[test]
 fn what_is_freed_is_gone_and_nothing_else() {
-    run("free", true);
+    // The requests free more and more: earlier answers do not hold at the end.
+    run("free", false);
 }
 
 #[test]
@@ -333,8 +346,17 @@ fn every_state_of_the_set_is_run() {
     let mut states: Vec<&String> = all["states"].as_object().unwrap().keys().collect();
     states.sort();
     let run = [
-        "bad", "checkpoints-bin", "checkpoints-bin-wal", "checkpoints-json", "checkpoints-multi", "checkpoints-wal",
-        "free", "jwt", "live", "now", "units",
+        "bad",
+        "checkpoints-bin",
+        "checkpoints-bin-wal",
+        "checkpoints-json",
+        "checkpoints-multi",
+        "checkpoints-wal",
+        "free",
+        "jwt",
+        "live",
+        "now",
+        "units",
     ];
     assert_eq!(states, run);
 }

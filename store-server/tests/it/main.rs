@@ -3,5 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
 
 mod crash;
+mod golden;
 mod http;
 mod process;
+mod site;
+mod start;

@@ -1,6 +1,5 @@
 //! What is wrong with single files: headers, lengths, words, and paths that documents name.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -30,14 +29,14 @@ pub(crate) struct Tree {
     root: PathBuf,
     /// Path below the root, and content.
     files: Vec<(PathBuf, String)>,
-    /// Names of all files, for documents that name a file without its directory.
-    names: BTreeSet<String>,
+    /// All files below the root, for documents that name one by the end of its path.
+    paths: Vec<PathBuf>,
 }
 
 impl Tree {
     /// Reads the tree below `root`.
     pub(crate) fn read(root: &Path) -> anyhow::Result<Self> {
-        let mut tree = Self { root: root.to_owned(), files: Vec::new(), names: BTreeSet::new() };
+        let mut tree = Self { root: root.to_owned(), files: Vec::new(), paths: Vec::new() };
         tree.walk(root)?;
         tree.files.sort_unstable();
         Ok(tree)
@@ -64,7 +63,7 @@ impl Tree {
                     self.files.push((path.strip_prefix(&self.root)?.to_owned(), text));
                 }
             }
-            self.names.insert(name);
+            self.paths.push(path);
         }
         Ok(())
     }
@@ -122,14 +121,12 @@ impl Tree {
             .map(|(path, text)| (path.as_path(), text.as_str()))
     }
 
-    /// Whether a document at `from` names something that is there: below the root, beside the document, in the
-    /// sources of its crate, or, without a directory, anywhere.
+    /// Whether a document at `from` names something that is there: below the root, beside the document, or
+    /// anywhere by the end of its path (`engine/load.rs`).
     fn exists(&self, from: &Path, named: &str) -> bool {
         let beside = self.root.join(from).parent().map(Path::to_owned).unwrap_or_default();
-        let bare = !named.contains('/') && self.names.contains(named);
-        bare || [self.root.clone(), beside.clone(), beside.join("src")]
-            .iter()
-            .any(|base| base.join(named).exists())
+        let ends = |path: &PathBuf| path.ends_with(named.trim_start_matches("./"));
+        self.root.join(named).exists() || beside.join(named).exists() || self.paths.iter().any(ends)
     }
 }
 

@@ -138,7 +138,8 @@ fn inner(expected: &Value, got: &Value, rules: &Rules, place: &str) -> Result<()
     } else if expected.get("data").is_some() != got.get("data").is_some() {
         return Err(format!("{place}: data is there or not: {got}"));
     }
-    let exact: &[&str] = if rules.loose_tail { &["from", "resolution"] } else { &["from", "to", "resolution"] };
+    let exact: &[&str] =
+        if rules.loose_tail { &["from", "resolution"] } else { &["from", "to", "resolution"] };
     for key in exact {
         if expected[key] != got[key] {
             return Err(format!("{place}.{key}: {} expected, got {}", expected[key], got[key]));
@@ -167,7 +168,13 @@ fn query(expected: &Value, got: &Value, rules: &Rules) -> Result<(), String> {
     let echoed = |value: &Value| value["queries"].as_array().unwrap_or(&none).clone();
     let (asked, echo) = (echoed(expected), echoed(got));
     if a.len() != b.len() || asked.len() != echo.len() {
-        return Err(format!("{} results and {} queries expected, got {} and {}", a.len(), asked.len(), b.len(), echo.len()));
+        return Err(format!(
+            "{} results and {} queries expected, got {} and {}",
+            a.len(),
+            asked.len(),
+            b.len(),
+            echo.len()
+        ));
     }
     if expected.get("queries").is_some() != got.get("queries").is_some() {
         return Err("`queries` is there or not".to_owned());
@@ -186,7 +193,8 @@ fn query(expected: &Value, got: &Value, rules: &Rules) -> Result<(), String> {
         }
         order
     };
-    let mut pairs: Vec<(String, usize, usize)> = (0..first).map(|at| (format!("results[{at}]"), at, at)).collect();
+    let mut pairs: Vec<(String, usize, usize)> =
+        (0..first).map(|at| (format!("results[{at}]"), at, at)).collect();
     for ((of_a, at_a), (of_b, at_b)) in order(&asked).into_iter().zip(order(&echo)) {
         if of_a != of_b {
             return Err(format!("echoed query {of_a:?} expected, got {of_b:?}"));
@@ -209,7 +217,9 @@ fn query(expected: &Value, got: &Value, rules: &Rules) -> Result<(), String> {
 fn points(expected: &Value, got: &Value, rules: &Rules) -> Result<(), String> {
     let result = &got["results"][0][0];
     let (from, step) = (result["from"].as_i64(), result["resolution"].as_i64());
-    let (Some(from), Some(step)) = (from, step) else { return Err(format!("one result expected, got {got}")) };
+    let (Some(from), Some(step)) = (from, step) else {
+        return Err(format!("one result expected, got {got}"));
+    };
     let pairs = list(&expected["points"], "points")?.iter();
     let mut wanted: BTreeMap<i64, &Value> =
         pairs.map(|pair| (pair[0].as_i64().unwrap_or_default(), &pair[1])).collect();
@@ -227,22 +237,34 @@ fn kept(expected: &Value, got: &Value, rules: &Rules) -> Result<(), String> {
     let padded = rules.request["with-padding"].as_bool().unwrap_or(true);
     let asked_from = rules.request["from"].as_i64().unwrap_or(0);
     let values = |result: &Value| -> BTreeMap<i64, f64> {
-        let (step, first) = (result["resolution"].as_i64().unwrap_or(1), result["from"].as_i64().unwrap_or(0));
+        let (step, first) =
+            (result["resolution"].as_i64().unwrap_or(1), result["from"].as_i64().unwrap_or(0));
         let padding = if padded { (first.div_euclid(step) - asked_from.div_euclid(step)).max(0) } else { 0 };
         let data = result["data"].as_array().into_iter().flatten();
         let timed = (0..).zip(data).map(|(at, value)| (first + (at - padding) * step, value));
-        timed.filter(|(time, _)| *time >= rules.keep_from).filter_map(|(time, value)| Some((time, value.as_f64()?))).collect()
+        timed
+            .filter(|(time, _)| *time >= rules.keep_from)
+            .filter_map(|(time, value)| Some((time, value.as_f64()?)))
+            .collect()
     };
     let (a, b) = (list(&expected["results"], "results")?, list(&got["results"], "results")?);
-    let lengths = |results: &[Value]| results.iter().map(|of| of.as_array().map(Vec::len)).collect::<Vec<_>>();
+    let lengths =
+        |results: &[Value]| results.iter().map(|of| of.as_array().map(Vec::len)).collect::<Vec<_>>();
     if lengths(a) != lengths(b) {
         return Err("another number of results".to_owned());
     }
-    let inners = |results: &'_ [Value]| results.iter().flat_map(|of| of.as_array().cloned().unwrap_or_default()).collect::<Vec<_>>();
+    let inners = |results: &'_ [Value]| {
+        results.iter().flat_map(|of| of.as_array().cloned().unwrap_or_default()).collect::<Vec<_>>()
+    };
     for (at, (a, b)) in inners(a).iter().zip(&inners(b)).enumerate() {
         let (a, b) = (values(a), values(b));
         if !a.keys().eq(b.keys()) || b.iter().any(|(time, value)| !rules.close(a[time], *value)) {
-            return Err(format!("result {at}: {} values from {} on expected, got {}", a.len(), rules.keep_from, b.len()));
+            return Err(format!(
+                "result {at}: {} values from {} on expected, got {}",
+                a.len(),
+                rules.keep_from,
+                b.len()
+            ));
         }
     }
     Ok(())
@@ -257,7 +279,11 @@ fn debug(expected: &Map<String, Value>, got: &Map<String, Value>, place: &str) -
         let mut keys: Vec<String> = level
             .iter()
             .filter(|(_, member)| {
-                if lists { member.is_array() } else { member.as_object().is_some_and(|level| !is_empty(level)) }
+                if lists {
+                    member.is_array()
+                } else {
+                    member.as_object().is_some_and(|level| !is_empty(level))
+                }
             })
             .map(|(key, _)| key.clone())
             .collect();
@@ -273,7 +299,9 @@ fn debug(expected: &Map<String, Value>, got: &Map<String, Value>, place: &str) -
     for metric in keys(expected, true) {
         let (a, b) = (list(&expected[&metric], place)?, list(&got[&metric], place)?);
         let ends = |chain: &[Value]| Some((chain.first()?["start"].clone(), chain.last()?["end"].clone()));
-        if ends(a) != ends(b) || b.iter().any(|piece| ["start", "len", "end"].iter().any(|key| piece.get(key).is_none())) {
+        if ends(a) != ends(b)
+            || b.iter().any(|piece| ["start", "len", "end"].iter().any(|key| piece.get(key).is_none()))
+        {
             return Err(format!("{place}.{metric}: {a:?} expected, got {b:?}"));
         }
     }
@@ -300,7 +328,10 @@ fn health(expected: &Value, got: &Value) -> Result<(), String> {
     for (host, a) in a {
         let b = &b[host];
         let members = b.as_object().map_or(0, Map::len);
-        if a["State"] != b["State"] || sets(&a["HealthMetrics"])? != sets(&b["HealthMetrics"])? || members != 2 {
+        if a["State"] != b["State"]
+            || sets(&a["HealthMetrics"])? != sets(&b["HealthMetrics"])?
+            || members != 2
+        {
             return Err(format!("{host}: {a} expected, got {b}"));
         }
     }

@@ -25,21 +25,34 @@ impl Server {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (told, addr) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async move {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                told.send(listener.local_addr().unwrap()).unwrap();
-                let store: Arc<dyn Store> = engine;
-                let app =
-                    Arc::new(App::new(store, Auth::new(key, true), Limits::default(), Timeouts::default(), clock));
-                let stopped = async { drop(stopped.await) };
-                serve(listener, router(Arc::clone(&app), false), app, 100, stopped).await;
-            });
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
+                async move {
+                    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                    told.send(listener.local_addr().unwrap()).unwrap();
+                    let store: Arc<dyn Store> = engine;
+                    let app = Arc::new(App::new(
+                        store,
+                        Auth::new(key, true),
+                        Limits::default(),
+                        Timeouts::default(),
+                        clock,
+                    ));
+                    let stopped = async { drop(stopped.await) };
+                    serve(listener, router(Arc::clone(&app), false), app, 100, stopped).await;
+                },
+            );
         });
         Self { addr: addr.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
     }
 
     /// Status and body of the answer to one request. HTTP/1.0: the answer ends with the connection.
-    pub(super) fn ask(&self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> (u16, Vec<u8>) {
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(self.addr).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut head = format!("{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n", body.len());
