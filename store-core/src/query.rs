@@ -66,6 +66,9 @@ pub struct Range {
     pub points_max: u64,
 }
 
+/// The most values of a run: two years of seconds. Samples further apart come from damage or a broken clock.
+pub const RUN_ROWS_MAX: i64 = 1 << 26;
+
 /// Everything a query needs of one host: clones of blocks and copies of head cells.
 ///
 /// Evaluated without any lock, rather than under the host's: decoding, and reading what is only mapped, take longer
@@ -112,7 +115,7 @@ impl Plan {
     }
 
     /// The samples in `[from, to)` as values from slot to slot: the time of the first sample, and everything up
-    /// to the last one. `None` if there is none.
+    /// to the last one. `None` if there is none. Of more than [`RUN_ROWS_MAX`] slots the newest.
     pub fn run(&self, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Vec<f32>)> {
         let series = self.series.first()?;
         let step = i64::from(self.frequency_s);
@@ -127,7 +130,9 @@ impl Plan {
         if base < from {
             base += step;
         }
-        let points = usize::try_from((end - base + step - 1).max(0) / step).ok()?;
+        let rows = (end - base + step - 1).max(0) / step;
+        base += (rows - RUN_ROWS_MAX).max(0) * step;
+        let points = usize::try_from(rows.min(RUN_ROWS_MAX)).ok()?;
         let mut values = vec![f32::NAN; points];
         series.read(base, &mut values);
         let head = values.iter().position(|value| !value.is_nan())?;

@@ -80,14 +80,14 @@ fn the_newest_file_is_loaded_though_its_name_lies_before_the_time_asked_for() {
 }
 
 #[test]
-fn precedence_goes_by_the_end_then_the_number_then_the_name() {
+fn precedence_goes_by_the_format_then_the_end_the_number_and_the_name() {
     let disk = SimDisk::new();
     put(&disk, "1000.bin", &dump(1000, 3000, 1.0));
     put(&disk, "1100.json", &dump(1100, 2000, 2.0));
     put(&disk, "1100.bin", &dump(1100, 2000, 3.0));
     put(&disk, "900.bin", &dump(900, 2000, 4.0));
     put(&disk, "-50.bin", &dump(-50, 1500, 5.0));
-    let order = ["-50.bin", "900.bin", "1100.bin", "1100.json", "1000.bin"];
+    let order = ["1100.json", "-50.bin", "900.bin", "1100.bin", "1000.bin"];
     assert_eq!(names(&load(&disk, 0)), order);
 }
 
@@ -176,13 +176,13 @@ fn a_directory_listed_before_loads_the_same() {
 }
 
 #[test]
-fn the_runs_of_the_original_load_in_the_order_of_time() {
+fn the_runs_of_the_original_load_with_json_below_the_others() {
     let disk = RealDisk::new(4);
     let loaded = load_dumps(&disk, &golden_path("multi/m01"), 1_700_003_000).unwrap();
-    assert_eq!(names(&loaded), ["1700000000.bin", "1700003600.bin", "1700006600.json"]);
+    assert_eq!(names(&loaded), ["1700006600.json", "1700000000.bin", "1700003600.bin"]);
     let json = json::decode(&golden("multi/m01/1700006600.json")).unwrap();
-    assert_eq!(loaded.files[2].content, json);
+    assert_eq!(loaded.files[0].content, json);
     let later = load_dumps(&disk, &golden_path("multi/m01"), 1_700_004_000).unwrap();
-    assert_eq!(names(&later), ["1700003600.bin", "1700006600.json"]);
+    assert_eq!(names(&later), ["1700006600.json", "1700003600.bin"]);
     assert_eq!(later.outdated, [golden_path("multi/m01/1700000000.bin")]);
 }

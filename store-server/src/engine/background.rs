@@ -48,6 +48,13 @@ impl Background {
         false
     }
 
+    /// Waits a little, where there is a background that others go on in.
+    pub(super) fn pause(&self, time: Duration) {
+        if self.is_running() {
+            self.sleep(time);
+        }
+    }
+
     fn is_ending(&self) -> bool {
         *self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use store_checkpoint::blockfile::{self, Index};
@@ -68,7 +69,15 @@ struct Loading<'a> {
     /// Blocks of other histories of this host: they were numbered, or their slots counted, independently of each
     /// other. Taken by name and time, like values of another format.
     strangers: Vec<Arc<Block>>,
+    /// Files that the disk does not give just now.
+    unreadable: Vec<PathBuf>,
 }
+
+/// How often the files of a host are tried to be read, while samples for it wait.
+const LOAD_TRIES: u32 = 40;
+
+/// Time between two tries.
+const LOAD_PAUSE: Duration = Duration::from_millis(250);
 
 impl Engine {
     /// Reads everything, on this thread.
@@ -141,18 +150,20 @@ impl Engine {
     }
 
     fn load_host(&self, host: &Arc<Host>, tail: &LogTail) {
-        let mut loading = Loading {
-            engine: self,
-            host,
-            tail,
-            state: HostState::new(self.store.intern(Shape::empty(self.store.catalog()))),
-            on_disk: OnDisk::default(),
-            shapes: HashMap::new(),
-            bytes: HashMap::new(),
-            blocks: Vec::new(),
-            strangers: Vec::new(),
-        };
-        loading.read_files();
+        let mut loading = Loading::new(self, host, tail);
+        for tries_left in (0..LOAD_TRIES).rev() {
+            loading.read_files();
+            if loading.unreadable.is_empty() {
+                break;
+            }
+            if tries_left == 0 {
+                // Blocks that are made without them would count as complete: they must not come back later.
+                loading.unreadable.iter().for_each(|path| self.set_aside(path, "cannot be read"));
+            } else {
+                self.background.pause(LOAD_PAUSE);
+                loading = Loading::new(self, host, tail);
+            }
+        }
         loading.replay();
         let Loading { state: loaded, on_disk, .. } = loading;
         self.on_disk().insert(host.number(), on_disk);
@@ -197,7 +208,28 @@ pub(super) fn newest_slot(state: &HostState) -> Option<i64> {
     state.buffers().iter().filter_map(Buffer::newest_slot).max()
 }
 
-impl Loading<'_> {
+impl<'a> Loading<'a> {
+    fn new(engine: &'a Engine, host: &'a Host, tail: &'a LogTail) -> Self {
+        Self {
+            engine,
+            host,
+            tail,
+            state: HostState::new(engine.store.intern(Shape::empty(engine.store.catalog()))),
+            on_disk: OnDisk::default(),
+            shapes: HashMap::new(),
+            bytes: HashMap::new(),
+            blocks: Vec::new(),
+            strangers: Vec::new(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// The disk does not give a file: its bytes may be fine, so that it is tried again.
+    fn cannot_read(&mut self, path: &Path, why: &dyn std::error::Error) {
+        tracing::warn!(path = %path.display(), error = %describe(why), "cannot be read: tried again");
+        self.unreadable.push(path.to_owned());
+    }
+
     fn read_files(&mut self) {
         let dir = self.engine.host_dir(self.host);
         let disk = &*self.engine.disk;
@@ -205,8 +237,7 @@ impl Loading<'_> {
             Ok(listed) => listed,
             Err(e) if e.source.kind() == io::ErrorKind::NotFound => return,
             Err(e) => {
-                tracing::error!(directory = %dir.display(), error = %e.source, "host directory cannot be listed");
-                self.engine.counters.problem("host directory cannot be listed", &dir);
+                self.cannot_read(&dir, &e.source);
                 return;
             }
         };
@@ -220,8 +251,7 @@ impl Loading<'_> {
             if unreadable.is_damage() {
                 self.engine.set_aside(unreadable.path(), &why);
             } else {
-                tracing::error!(error = why, "file cannot be read: left where it is");
-                self.engine.counters.problem("cannot be read: left where it is", unreadable.path());
+                self.cannot_read(unreadable.path(), unreadable);
             }
         }
         for file in loaded.files {
@@ -266,8 +296,7 @@ impl Loading<'_> {
             let bytes = match self.engine.disk.map(path) {
                 Ok(bytes) => bytes,
                 Err(e) => {
-                    tracing::error!(path = %path.display(), error = %e, "block file cannot be read: left where it is");
-                    self.engine.counters.problem("cannot be read: left where it is", path);
+                    self.cannot_read(path, &e);
                     continue;
                 }
             };
@@ -502,8 +531,7 @@ impl Loading<'_> {
         let bytes = match self.engine.disk.read(path) {
             Ok(bytes) => bytes,
             Err(e) => {
-                tracing::error!(path = %path.display(), error = %e, "log of the original cannot be read");
-                self.engine.counters.problem("cannot be read: left where it is", path);
+                self.cannot_read(path, &e);
                 return;
             }
         };
