@@ -1,6 +1,6 @@
 //! What happens in memory: lines to samples, samples to rows, rows to blocks, blocks to answers.
 
-#![expect(missing_docs, reason = "criterion's macros make items without")]
+#![expect(clippy::print_stdout, reason = "the size of the data is a figure too")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use store_benches::{catalog, fleet, messages};
@@ -75,16 +75,15 @@ fn read(c: &mut Criterion) {
         plan.read(&range).expect("an answer").expect("a series").values.len()
     };
     let names = store_loadgen::config::catalog(&fleet);
-    let (node, threads) = (
-        names[0].0,
-        names.iter().map(|entry| entry.0).find(|name| {
-            let (id, _) = store.catalog().served(name).expect("a metric of the fleet");
-            let mut found = Vec::new();
-            host.lock().shape().root().select(&[], id, &mut found);
-            found.len() == 64
-        }),
-    );
-    let threads = threads.expect("a metric of hardware threads");
+    let of_threads = |name: &&str| {
+        let (id, _) = store.catalog().served(name).expect("a metric of the fleet");
+        let state = host.lock();
+        let mut found = Vec::new();
+        state.shape().root().select(&[], id, &mut found);
+        found.len() == 64
+    };
+    let node = names[0].0;
+    let threads = names.iter().map(|entry| entry.0).find(of_threads).expect("a metric of hardware threads");
     assert_eq!((ask(node), ask(threads)), (600, 600));
     let mut group = c.benchmark_group("read");
     group.bench_function("one series, 600 values", |b| b.iter(|| ask(node)));

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 
+use crate::Timestamp;
 use crate::codec::{self, CodecError};
 use crate::grid::{Grid, TIMES};
 use crate::shape::{Shape, ShapeHash};
 use crate::stamp::Stamp;
 use crate::wire::Cursor;
-use crate::Timestamp;
 
 /// The most rows of a block.
 pub const BLOCK_ROWS_MAX: u32 = 256;
@@ -212,11 +212,7 @@ impl Block {
     ///
     /// # Panics
     /// If the rows are not 1 to 256, or the block would be larger than 4 GiB.
-    pub fn seal(
-        mut header: BlockHeader,
-        shape: Arc<Shape>,
-        mut column: impl FnMut(u32, &mut [f32]),
-    ) -> Self {
+    pub fn seal(mut header: BlockHeader, shape: Arc<Shape>, mut column: impl FnMut(u32, &mut [f32])) -> Self {
         assert!((1..=BLOCK_ROWS_MAX).contains(&header.rows), "a block has 1 to 256 rows");
         header.shape = shape.hash();
         let offsets_bytes = (header.columns as usize + 1) * 4;
@@ -242,7 +238,11 @@ impl Block {
     ///
     /// # Errors
     /// If the header is damaged, or does not go with `bytes` or `shape`.
-    pub fn from_bytes(bytes: Bytes, shape: Arc<Shape>, checksum: Option<Checksum>) -> Result<Self, BlockError> {
+    pub fn from_bytes(
+        bytes: Bytes,
+        shape: Arc<Shape>,
+        checksum: Option<Checksum>,
+    ) -> Result<Self, BlockError> {
         let header = BlockHeader::decode(&bytes)?;
         if bytes.len() - BLOCK_HEADER_BYTES != header.body_bytes as usize {
             return Err(BlockError::CutShort);
@@ -331,7 +331,12 @@ impl Block {
     ///
     /// # Errors
     /// If the payload is damaged; `out` is NaN then.
-    pub fn decode(&self, index: u32, rows: std::ops::Range<usize>, out: &mut [f32]) -> Result<(), CodecError> {
+    pub fn decode(
+        &self,
+        index: u32,
+        rows: std::ops::Range<usize>,
+        out: &mut [f32],
+    ) -> Result<(), CodecError> {
         match self.payload(index) {
             None => out.fill(f32::NAN),
             Some(payload) => {
@@ -419,7 +424,9 @@ mod tests {
         assert!(back.column(1).iter().all(|value| value.is_nan()));
         assert!(back.payload(1).is_none() && back.payload(9).is_none());
         assert_eq!(back.header().end(), 145);
-        assert!(back.header().covers(5, 135) && !back.header().covers(5, 145) && !back.header().covers(15, 135));
+        assert!(
+            back.header().covers(5, 135) && !back.header().covers(5, 145) && !back.header().covers(15, 135)
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::Timestamp;
 use crate::anchors::Anchors;
 use crate::block::{BLOCK_ROWS_MAX, Block, BlockState};
 use crate::grid::Grid;
@@ -11,7 +12,6 @@ use crate::merge::Table;
 use crate::row::Row;
 use crate::shape::Shape;
 use crate::stamp::Stamp;
-use crate::Timestamp;
 
 /// Rows that the next head takes before the frozen one is encoded, so that late samples find it still in rows.
 pub const GRACE_ROWS: u32 = 8;
@@ -151,7 +151,8 @@ impl Buffer {
         let heads = self.heads().filter(|head| head.rows() > 0).map(|head| head.end() - step);
         // Only blocks that begin so late that they can reach beyond the last one.
         let last = self.blocks.last().map_or(Timestamp::MIN, |held| held.block.header().base);
-        let blocks = self.blocks[self.near(last, last).start..].iter().map(|held| held.block.header().end() - step);
+        let blocks =
+            self.blocks[self.near(last, last).start..].iter().map(|held| held.block.header().end() - step);
         heads.chain(blocks).max()
     }
 
@@ -241,7 +242,8 @@ impl Buffer {
     /// The blocks that hold, or overlap, slots of `[from, to)`.
     fn near(&self, from: Timestamp, to: Timestamp) -> std::ops::Range<usize> {
         let reach = i64::from(BLOCK_ROWS_MAX) * i64::from(self.frequency_s);
-        let first = self.blocks.partition_point(|held| held.block.header().base <= from.saturating_sub(reach));
+        let first =
+            self.blocks.partition_point(|held| held.block.header().base <= from.saturating_sub(reach));
         let last = self.blocks.partition_point(|held| held.block.header().base < to);
         first..last.max(first)
     }
@@ -352,7 +354,9 @@ impl Buffer {
         let mut neighbours: Vec<(Timestamp, Timestamp)> = self.blocks[self.near(before - step, behind + 1)]
             .iter()
             .map(|held| held.block.header())
-            .filter(|header| header.grid.anchor == anchor && (header.end() == before || header.base == behind))
+            .filter(|header| {
+                header.grid.anchor == anchor && (header.end() == before || header.base == behind)
+            })
             .map(|header| (header.base, header.end()))
             .collect();
         neighbours.sort_by_key(|&(base, end)| if end <= from { from - end } else { base - to });

@@ -1,13 +1,13 @@
 //! What lies in memory, as JSON for people.
 
-use crate::buffer::Buffer;
+use crate::Timestamp;
 use crate::block::BlockState;
+use crate::buffer::Buffer;
 use crate::host::{Host, HostState};
 use crate::json;
 use crate::level::Level;
 use crate::metric::Catalog;
 use crate::store::Store;
-use crate::Timestamp;
 
 /// Where a selector of names joined by colons leads.
 #[derive(Debug)]
@@ -49,11 +49,13 @@ pub fn select(store: &Store, selector: &str) -> Option<Selected> {
 }
 
 /// The longest prefix of `text` up to a colon, or all of it, that `exists`; and what is behind the colon.
-fn split_at_name<'a>(text: &'a str, exists: impl Fn(&str) -> bool) -> Option<(&'a str, Option<&'a str>)> {
+fn split_at_name(text: &str, exists: impl Fn(&str) -> bool) -> Option<(&str, Option<&str>)> {
     if exists(text) {
         return Some((text, None));
     }
-    text.rmatch_indices(':').map(|(at, _)| (&text[..at], Some(&text[at + 1..]))).find(|(name, _)| exists(name))
+    text.rmatch_indices(':')
+        .map(|(at, _)| (&text[..at], Some(&text[at + 1..])))
+        .find(|(name, _)| exists(name))
 }
 
 /// Writes a level of a host: per metric its buffers, then its children nested. Levels without a sample are left
@@ -117,11 +119,12 @@ fn pieces(state: &HostState, number: u32) -> Vec<Piece> {
         let last = (0..values.len()).rfind(seen)?;
         Some(Piece { first: slot(first), last: slot(last), frequency_s, saved })
     };
-    let blocks = buffer.blocks().iter().filter(|held| held.block.payload(column.index).is_some()).map(|held| {
-        let header = held.block.header();
-        let values = held.block.column(column.index);
-        piece(header.base, header.grid.frequency_s, &values, held.state == BlockState::Saved)
-    });
+    let blocks =
+        buffer.blocks().iter().filter(|held| held.block.payload(column.index).is_some()).map(|held| {
+            let header = held.block.header();
+            let values = held.block.column(column.index);
+            piece(header.base, header.grid.frequency_s, &values, held.state == BlockState::Saved)
+        });
     let heads = buffer.heads().map(|head| {
         let values: Vec<f32> = head.column(column.index).collect();
         piece(head.base(), head.grid().frequency_s, &values, false)

@@ -1,7 +1,7 @@
 //! [`Floors`]: what was freed by request.
 
-use crate::stamp::Stamp;
 use crate::Timestamp;
+use crate::stamp::Stamp;
 
 /// Below which time the samples of a column are hidden, and refused if they are sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,7 +45,10 @@ mod tests {
     #[test]
     fn a_slot_begins_half_a_step_before_its_time() {
         let grid = Grid { anchor: 1000, frequency_s: 60 };
-        assert_eq!((grid.slot(969), grid.slot(970), grid.slot(1029), grid.slot(1030)), (940, 1000, 1000, 1060));
+        assert_eq!(
+            (grid.slot(969), grid.slot(970), grid.slot(1029), grid.slot(1030)),
+            (940, 1000, 1000, 1060)
+        );
     }
 
     #[test]

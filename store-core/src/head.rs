@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::Timestamp;
 use crate::block::{Block, BlockHeader};
 use crate::codec;
 use crate::grid::Grid;
 use crate::shape::{Shape, ShapeHash};
 use crate::stamp::Stamp;
-use crate::Timestamp;
 
 /// The rows of a full head.
 pub const HEAD_ROWS_MAX: u32 = 64;
@@ -126,7 +126,7 @@ impl Head {
         }
         let (stride, rows_max) = (self.stride as usize, self.rows_max);
         let all = Arc::make_mut(&mut self.cells);
-        let rows_have = if stride == 0 { 0 } else { all.len() / stride };
+        let rows_have = all.len().checked_div(stride).unwrap_or(0);
         if row as usize >= rows_have && stride > 0 {
             let grown = (rows_have as u32 * 2).max(ROWS_AT_FIRST).max(row + 1).min(rows_max);
             all.reserve_exact(grown as usize * stride - all.len());

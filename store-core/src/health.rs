@@ -1,10 +1,10 @@
 //! Who is silent: the state of a host by the age of its samples.
 
+use crate::Timestamp;
 use crate::host::HostState;
 use crate::level::Level;
 use crate::metric::{Catalog, MetricId};
 use crate::query;
-use crate::Timestamp;
 
 /// How many steps a series may be behind before it counts as degraded.
 pub const STEPS_BEHIND_MAX: i64 = 5;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::Timestamp;
 use crate::buffer::{Buffer, Context};
 use crate::floor::{Floor, Floors};
 use crate::grid::TIMES;
@@ -12,7 +13,6 @@ use crate::record::RawSample;
 use crate::row::{Row, Rows};
 use crate::shape::{COLUMNS_MAX, NewColumn, Shape};
 use crate::stamp::Stamp;
-use crate::Timestamp;
 
 /// A host of a cluster and all that is known of it.
 #[derive(Debug)]
@@ -300,7 +300,8 @@ impl HostState {
             }
             let key = (&series.path, series.metric, series.frequency_s);
             let column = *seen.entry(key).or_insert_with(|| {
-                let fits = added.len() < room && Shape::can_name(&series.path, &catalog.get(series.metric).name);
+                let fits =
+                    added.len() < room && Shape::can_name(&series.path, &catalog.get(series.metric).name);
                 let buffer = if fits { phases.buffer_for(series)? } else { return None };
                 added.push(NewColumn { path: series.path.clone(), metric: series.metric, buffer });
                 u32::try_from(first_new + added.len() - 1).ok()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::Timestamp;
 use crate::anchors::ANCHOR_SLOTS;
 use crate::block::{BLOCK_ROWS_MAX, BlockState};
 use crate::grid::{Grid, TIMES};
@@ -11,7 +12,6 @@ use crate::merge::Table;
 use crate::metric::MetricId;
 use crate::stamp::Stamp;
 use crate::store::Store;
-use crate::Timestamp;
 
 /// Values of one series at a fixed frequency, as a file holds them.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +89,8 @@ impl Import {
                 Wanted { path, metric, frequency_s, time: run.base }
             })
             .collect();
-        let found = state.register(store.catalog(), &wanted, store.series_room(), |shape| store.intern(shape));
+        let found =
+            state.register(store.catalog(), &wanted, store.series_room(), |shape| store.intern(shape));
         let mut columns = vec![None; self.runs.len()];
         for (at, column) in order.into_iter().zip(found) {
             columns[at] = column;
@@ -108,7 +109,10 @@ impl Import {
 fn is_wanted(run: &ImportRun, oldest: Timestamp) -> bool {
     let rows = i64::try_from(run.values.len()).unwrap_or(i64::MAX);
     let end = run.base.saturating_add(rows.saturating_mul(i64::from(run.frequency_s)));
-    TIMES.contains(&run.base) && TIMES.contains(&end) && end > oldest && run.values.iter().any(|value| !value.is_nan())
+    TIMES.contains(&run.base)
+        && TIMES.contains(&end)
+        && end > oldest
+        && run.values.iter().any(|value| !value.is_nan())
 }
 
 /// Lays the values of a run over the chunks of its buffer.

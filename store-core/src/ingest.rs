@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::Timestamp;
 use crate::host::{Host, HostState, Placing, Sample, Wanted};
 use crate::journal::Journal;
 use crate::line::{self, Fate, Refusal, Skip};
@@ -13,7 +14,6 @@ use crate::resolver::Target;
 use crate::row::Rows;
 use crate::stamp::Stamp;
 use crate::store::Store;
-use crate::Timestamp;
 
 /// What a message is taken under.
 #[derive(Debug, Clone, Copy)]
@@ -135,12 +135,14 @@ impl Store {
             let (prefix, rest) = line::split_prefix(line.bytes);
             let hash = self.resolver().hash(default, prefix);
             let outcome = match reader.get(hash) {
-                Some(Target::Series { host, column }) => dated(line.bytes, rest, terms).and_then(|(value, time)| {
-                    match self.known_host(host, scratch) {
-                        Some(host) => Ok(Entry { host, column: Place::Column(column), time, value }),
-                        None => self.unknown(hash, line.bytes, prefix, terms, scratch, report),
-                    }
-                }),
+                Some(Target::Series { host, column }) => {
+                    dated(line.bytes, rest, terms).and_then(|(value, time)| {
+                        match self.known_host(host, scratch) {
+                            Some(host) => Ok(Entry { host, column: Place::Column(column), time, value }),
+                            None => self.unknown(hash, line.bytes, prefix, terms, scratch, report),
+                        }
+                    })
+                }
                 Some(Target::Unknown) => Err(Fate::Skip(Skip::UnknownMetric)),
                 Some(Target::Refused(reason)) => Err(match line::parse_rest(rest) {
                     Err(fate @ Fate::Bad(_)) => behind(fate, line.bytes, rest),
@@ -206,12 +208,13 @@ impl Store {
         let parsed = line::parse_prefix(prefix)?;
         let (value, time) = dated(line, &line[prefix.len()..], terms)?;
         let mut text = std::mem::take(&mut scratch.text);
-        let placed = parsed.place(terms.default_cluster, self.limits().name_bytes, &mut text).and_then(|place| {
-            let (id, metric) = self.metric_for_samples(&name).map_err(Fate::Refused)?;
-            let path: Box<[Box<str>]> = place.path.iter().map(|&name| name.into()).collect();
-            let series = Unresolved { hash: Some(hash), path, id, metric };
-            Ok((self.host_or_create(place.cluster, place.host), series))
-        });
+        let placed =
+            parsed.place(terms.default_cluster, self.limits().name_bytes, &mut text).and_then(|place| {
+                let (id, metric) = self.metric_for_samples(&name).map_err(Fate::Refused)?;
+                let path: Box<[Box<str>]> = place.path.iter().map(|&name| name.into()).collect();
+                let series = Unresolved { hash: Some(hash), path, id, metric };
+                Ok((self.host_or_create(place.cluster, place.host), series))
+            });
         scratch.text = text;
         let (host, series) = match placed {
             Ok((Ok(host), series)) => (host, series),
@@ -344,7 +347,9 @@ impl Store {
         let known: Vec<Sample> = samples
             .iter()
             .zip(columns)
-            .filter_map(|(sample, column)| Some(Sample { column: column?, time: sample.time, value: sample.value }))
+            .filter_map(|(sample, column)| {
+                Some(Sample { column: column?, time: sample.time, value: sample.value })
+            })
             .collect();
         let mut rows = Rows::default();
         let placing = Placing { oldest: Timestamp::MIN, fixed_phase };

@@ -1,10 +1,10 @@
 //! [`Journal`]: where accepted rows are written down.
 
+use crate::Timestamp;
 use crate::host::{Host, HostState};
 use crate::record::RawSample;
 use crate::row::Row;
 use crate::stamp::Stamp;
-use crate::Timestamp;
 
 /// Writes records of a host down and says in which order they came.
 ///

@@ -64,7 +64,9 @@ impl Table {
     /// Writes one cell; returns whether its bits changed. A slot or a column outside of the table is left alone.
     pub fn write(&mut self, slot: Timestamp, column: u32, value: f32) -> bool {
         let row = slot.saturating_sub(self.base).div_euclid(i64::from(self.grid.frequency_s));
-        let Some(row) = usize::try_from(row).ok().filter(|row| *row < self.rows as usize) else { return false };
+        let Some(row) = usize::try_from(row).ok().filter(|row| *row < self.rows as usize) else {
+            return false;
+        };
         if column >= self.width || (value.is_nan() && !self.columns.contains_key(&column)) {
             return false;
         }
@@ -82,7 +84,9 @@ impl Table {
         assert!(column < self.width, "a column of the table");
         let target = &mut self.columns.entry(column).or_insert_with(|| missing(self.rows))[row as usize..];
         let mut written = 0;
-        for (cell, value) in target[..values.len()].iter_mut().zip(values).filter(|(_, value)| !value.is_nan()) {
+        for (cell, value) in
+            target[..values.len()].iter_mut().zip(values).filter(|(_, value)| !value.is_nan())
+        {
             *cell = *value;
             written += 1;
         }
@@ -93,8 +97,10 @@ impl Table {
     /// last that has one; `None` if it has none.
     pub fn trimmed(mut self) -> Option<Self> {
         self.columns.retain(|_, column| column.iter().any(|value| !value.is_nan()));
-        let first = self.columns.values().filter_map(|column| column.iter().position(|v| !v.is_nan())).min()?;
-        let last = self.columns.values().filter_map(|column| column.iter().rposition(|v| !v.is_nan())).max()?;
+        let first =
+            self.columns.values().filter_map(|column| column.iter().position(|v| !v.is_nan())).min()?;
+        let last =
+            self.columns.values().filter_map(|column| column.iter().rposition(|v| !v.is_nan())).max()?;
         for column in self.columns.values_mut() {
             column.truncate(last + 1);
             column.drain(..first);

@@ -173,8 +173,7 @@ impl Plan {
         let points = usize::try_from(points).unwrap_or(0);
         let values = self.values(found.iter().map(|(series, _)| *series), from, points);
         let to = from + points as i64 * step;
-        let (values, resolution_s) =
-            resample::resample(Resampler::Lttb, values, step, range.resolution_s)?;
+        let (values, resolution_s) = resample::resample(Resampler::Lttb, values, step, range.resolution_s)?;
         Ok(Some(Series { values, from, to, resolution_s }))
     }
 

@@ -1,9 +1,9 @@
 //! [`Record`]: what a frame of the log says.
 
+use crate::Timestamp;
 use crate::row::Rows;
 use crate::shape::ShapeHash;
 use crate::wire::Cursor;
-use crate::Timestamp;
 
 /// The kinds of frames that records are written in, as the log's first free numbers.
 pub mod kind {
@@ -350,12 +350,16 @@ mod tests {
 
     #[test]
     fn records_read_back() {
-        let sample =
-            RawSample { path: ["socket0".into()].into(), metric: "m".into(), time: -5, value: 1.5 };
+        let sample = RawSample { path: ["socket0".into()].into(), metric: "m".into(), time: -5, value: 1.5 };
         let records = [
             Record::Shape(b"abc"),
             Record::Rows { cluster: "c", host: "h", shape: ShapeHash([9; 16]), rows: b"xyz" },
-            Record::Floors { cluster: "c", host: "h", shape: ShapeHash([9; 16]), floors: vec![(0, 5), (8, -1)] },
+            Record::Floors {
+                cluster: "c",
+                host: "h",
+                shape: ShapeHash([9; 16]),
+                floors: vec![(0, 5), (8, -1)],
+            },
             Record::Samples { cluster: "c", host: "h", samples: vec![sample] },
         ];
         for record in records {

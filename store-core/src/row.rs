@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn cells_of_one_slot_share_a_row_also_when_buffers_alternate() {
         let mut rows = Rows::default();
-        for (buffer, slot, index) in [(0, 10, 0), (1, 60, 0), (0, 10, 1), (1, 60, 2), (0, 20, 0), (0, 10, 3)] {
+        for (buffer, slot, index) in [(0, 10, 0), (1, 60, 0), (0, 10, 1), (1, 60, 2), (0, 20, 0), (0, 10, 3)]
+        {
             rows.push(buffer, 0, slot, index, 1.0);
         }
         let seen: Vec<_> = rows.as_slice().iter().map(|r| (r.buffer, r.slot, r.cells.len())).collect();

@@ -226,8 +226,7 @@ impl Shape {
         for _ in 0..columns {
             let buffer = cursor.u16().ok_or(ShapeError::Length)?;
             let depth = usize::from(cursor.u8().ok_or(ShapeError::Length)?);
-            let frequency_s =
-                shape.buffers.get(usize::from(buffer)).ok_or(ShapeError::Buffer)?.frequency_s;
+            let frequency_s = shape.buffers.get(usize::from(buffer)).ok_or(ShapeError::Buffer)?.frequency_s;
             if depth > DEPTH_MAX {
                 return Err(ShapeError::Length);
             }
@@ -317,7 +316,11 @@ mod tests {
         let catalog = catalog();
         let bytes = sample(&catalog).encode(&catalog);
         for cut in 0..bytes.len() {
-            assert_eq!(Shape::decode(&bytes[..cut], |_, _| MetricId(0)), Err(ShapeError::Length), "cut at {cut}");
+            assert_eq!(
+                Shape::decode(&bytes[..cut], |_, _| MetricId(0)),
+                Err(ShapeError::Length),
+                "cut at {cut}"
+            );
         }
         let longer = [&bytes[..], &[0]].concat();
         assert_eq!(Shape::decode(&longer, |_, _| MetricId(0)), Err(ShapeError::Length));

@@ -141,7 +141,11 @@ impl Store {
             self.catalog.register(Metric {
                 name: name.into(),
                 frequency_s,
-                aggregation: if self.auto_frequency_s.is_some() { Aggregation::Avg } else { Aggregation::None },
+                aggregation: if self.auto_frequency_s.is_some() {
+                    Aggregation::Avg
+                } else {
+                    Aggregation::None
+                },
                 served: self.auto_frequency_s.is_some(),
             })
         })
@@ -240,8 +244,7 @@ impl Store {
 
     /// Takes hosts of which nothing is left out of the table. Returns those that went.
     pub fn prune(&self) -> Vec<Arc<Host>> {
-        let candidates: Vec<_> =
-            self.all_hosts().into_iter().filter(|host| host.lock().is_empty()).collect();
+        let candidates: Vec<_> = self.all_hosts().into_iter().filter(|host| host.lock().is_empty()).collect();
         if candidates.is_empty() {
             return candidates;
         }

@@ -266,7 +266,8 @@ impl Log {
 
     /// Says that everything before `safe` is durable elsewhere: moves S there, never back and never beyond the
     /// end of the log. If S has passed a segment, or by `force`, a LogStart that names S is appended and synced;
-    /// then the segments wholly before S are unlinked, found ones too.
+    /// then the segments wholly before S are unlinked, found ones too. One that nobody could read is renamed to
+    /// `<name>.corrupt-<n>` before S moves past it.
     ///
     /// Does nothing while the log is degraded. Nothing else moves S.
     ///

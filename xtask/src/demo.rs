@@ -151,7 +151,7 @@ fn send(client: &mut Client, input: &Input, model: &mut Model, table: &mut Table
     let mut answer = Vec::new();
     for (index, (path, body)) in input.posts.iter().enumerate() {
         let head = client
-            .request("POST", path, body.as_bytes(), &mut answer)
+            .request_twice("POST", path, body.as_bytes(), &mut answer)
             .with_context(|| format!("{}: POST {index} got no answer", input.name))?;
         ensure!(
             head.status == 200 && head.lines_bad == 0 && head.lines_refused == 0 && !head.memory_only,

@@ -129,6 +129,8 @@ struct Campaign {
     hits: BTreeMap<Aim, u64>,
     /// How long the last start that was watched took until all was loaded.
     loading: Duration,
+    /// How long a stop may be waited for so that the kill still hits it; learnt from the hits.
+    stopping: Duration,
     flight: Flight,
     /// What the answers came to, over all restarts.
     total: Verdict,
@@ -203,6 +205,7 @@ impl Campaign {
             random: StdRng::seed_from_u64(seed),
             hits: BTreeMap::new(),
             loading: Duration::from_millis(100),
+            stopping: Duration::from_millis(60),
             flight: Flight::default(),
             total: Verdict::default(),
             last: Verdict::default(),
@@ -294,7 +297,7 @@ impl Campaign {
             }
             _ => Duration::from_millis(self.random.random_range(100..700)),
         };
-        let grace = Duration::from_micros(self.random.random_range(0..100_000));
+        let grace = self.stopping.mul_f64(self.random.random_range(0.0..1.0));
         let seeds: Vec<u64> = (0..self.writers).map(|_| self.random.random()).collect();
         let (route, per_writer) = (self.route, self.ledgers.len().div_ceil(self.writers));
         let ledgers = &mut self.ledgers;
@@ -318,7 +321,13 @@ impl Campaign {
         for flight in flights {
             self.flight.add(flight.ok().context("a writer panicked")?);
         }
-        hit
+        let hit = hit?;
+        match hit {
+            Aim::TooLate => self.stopping /= 2,
+            Aim::Stop => self.stopping = self.stopping.mul_f64(1.3),
+            _ => {}
+        }
+        Ok(hit)
     }
 
     /// Asks for every sample of every host.

@@ -83,7 +83,7 @@ pub(crate) fn ask_bytes(client: &mut Client, body: &[u8]) -> anyhow::Result<Vec<
     let mut bytes = Vec::new();
     loop {
         let head =
-            client.request("GET", "/api/query", body, &mut bytes).context("the query got no answer")?;
+            client.request_twice("GET", "/api/query", body, &mut bytes).context("the query got no answer")?;
         match head.status {
             200 => return Ok(bytes),
             503 if begin.elapsed() < LOADING_LIMIT => thread::sleep(Duration::from_millis(2)),

@@ -34,12 +34,16 @@ pub struct Head {
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
+    addr: SocketAddr,
+    timeout: Duration,
     host: String,
     /// Bytes that were read and not used yet: `buffer[at..]`.
     buffer: Vec<u8>,
     at: usize,
     request: Vec<u8>,
     closed: bool,
+    /// Answers that came over this connection.
+    answers: u64,
 }
 
 impl Client {
@@ -55,11 +59,14 @@ impl Client {
         stream.set_write_timeout(Some(timeout))?;
         Ok(Self {
             stream,
+            addr,
+            timeout,
             host: addr.to_string(),
             buffer: Vec::with_capacity(16 << 10),
             at: 0,
             request: Vec::new(),
             closed: false,
+            answers: 0,
         })
     }
 
@@ -84,10 +91,37 @@ impl Client {
     ) -> io::Result<Head> {
         let result = self.try_request(method, path, body, answer);
         match &result {
-            Ok(head) => self.closed |= head.close,
+            Ok(head) => {
+                self.closed |= head.close;
+                self.answers += 1;
+            }
             Err(_) => self.closed = true,
         }
         result
+    }
+
+    /// As [`request`](Self::request), and once more over a new connection when this one turns out to be closed:
+    /// a server may close a connection that was idle, and only a request tells. The first try may have reached
+    /// the server all the same, so this is for requests that may come twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request), of the second try.
+    pub fn request_twice(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        answer: &mut Vec<u8>,
+    ) -> io::Result<Head> {
+        if !self.closed {
+            match self.request(method, path, body, answer) {
+                Err(error) if self.answers > 0 && is_closed(&error) => {}
+                result => return result,
+            }
+        }
+        *self = Self::connect(self.addr, self.timeout)?;
+        self.request(method, path, body, answer)
     }
 
     fn try_request(
@@ -257,6 +291,11 @@ fn parse_head(head: &[u8]) -> io::Result<Head> {
     Ok(parsed)
 }
 
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
@@ -332,6 +371,28 @@ mod tests {
         assert_eq!((head.memory_only, answer.as_slice()), (true, &b"xyz"[..]));
         assert!(client.is_closed());
         assert_eq!(server.join().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_while_idle_is_opened_again_and_a_dead_server_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let read = stream.read(&mut [0; 4096]).unwrap();
+                assert!(read > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            }
+        });
+        let mut client = client(addr);
+        for _ in 0..2 {
+            assert_eq!(client.request_twice("GET", "/", b"", &mut Vec::new()).unwrap().status, 200);
+            // The server closes the connection behind its answer.
+            thread::sleep(Duration::from_millis(50));
+        }
+        server.join().unwrap();
+        assert!(client.request_twice("GET", "/", b"", &mut Vec::new()).is_err());
     }
 
     #[test]

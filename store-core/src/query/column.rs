@@ -79,9 +79,13 @@ impl ColumnPlan {
     /// The slot of the oldest sample that is not hidden; any time before `known_by` if it is certain that there is a
     /// sample before that.
     pub(super) fn first(&self, known_by: Timestamp) -> Option<Timestamp> {
-        let mut first = self.tails.iter().filter_map(|tail| {
-            first_in(tail.base, tail.grid.frequency_s, tail.values.iter().copied(), self.floor)
-        }).min();
+        let mut first = self
+            .tails
+            .iter()
+            .filter_map(|tail| {
+                first_in(tail.base, tail.grid.frequency_s, tail.values.iter().copied(), self.floor)
+            })
+            .min();
         for block in &self.buffer.blocks {
             let header = block.header();
             if first.is_some_and(|first| first <= header.base) {
@@ -103,9 +107,13 @@ impl ColumnPlan {
     /// a sample there.
     pub(super) fn last(&self, known_from: Timestamp) -> Option<Timestamp> {
         let step = self.step();
-        let mut last = self.tails.iter().filter_map(|tail| {
-            last_in(tail.base, tail.grid.frequency_s, tail.values.iter().copied(), self.floor)
-        }).max();
+        let mut last = self
+            .tails
+            .iter()
+            .filter_map(|tail| {
+                last_in(tail.base, tail.grid.frequency_s, tail.values.iter().copied(), self.floor)
+            })
+            .max();
         for block in self.buffer.blocks.iter().rev() {
             let header = block.header();
             if last.is_some_and(|last| header.base + i64::from(BLOCK_ROWS_MAX) * step <= last) {
@@ -183,7 +191,9 @@ impl ColumnPlan {
         for tail in self.tails.iter().filter(|tail| tail.grid == grid && tail.base < end) {
             for (row, value) in tail.values.iter().enumerate() {
                 let offset = tail.base + row as i64 * step - first;
-                if offset >= 0 && let Some(target) = out.get_mut((offset / step) as usize) {
+                if offset >= 0
+                    && let Some(target) = out.get_mut((offset / step) as usize)
+                {
                     *target = *value;
                 }
             }

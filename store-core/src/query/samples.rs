@@ -67,12 +67,7 @@ pub(crate) fn last_sample(buffer: &Buffer, index: u32, floor: Timestamp) -> Opti
 }
 
 /// How many blocks and heads hold a sample of a column in `[floor, before)`.
-pub(crate) fn pieces_with_samples(
-    buffer: &Buffer,
-    index: u32,
-    floor: Timestamp,
-    before: Timestamp,
-) -> u64 {
+pub(crate) fn pieces_with_samples(buffer: &Buffer, index: u32, floor: Timestamp, before: Timestamp) -> u64 {
     let blocks = buffer.blocks().iter().filter_map(|held| first_in_block(&held.block, index, floor));
     let heads = buffer
         .heads()

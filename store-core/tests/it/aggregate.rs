@@ -9,7 +9,11 @@ use store_core::store::Store;
 use crate::support::{self, exact, range, send};
 
 fn store() -> Store {
-    support::store(&[("sum", 10, Aggregation::Sum), ("avg", 10, Aggregation::Avg), ("none", 10, Aggregation::None)])
+    support::store(&[
+        ("sum", 10, Aggregation::Sum),
+        ("avg", 10, Aggregation::Avg),
+        ("none", 10, Aggregation::None),
+    ])
 }
 
 fn line(metric: &str, socket: &str, time: Timestamp, value: f64) -> String {

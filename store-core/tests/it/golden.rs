@@ -150,16 +150,21 @@ fn selectors(query: &Value) -> Vec<Vec<Element>> {
         };
         return vec![std::iter::once(components).chain(subcomponents).map(element).collect()];
     }
-    let exact = |name: &Box<str>| Element::Exact(name.clone());
-    let below = |component: &Box<str>| match &subcomponents {
+    let exact = |name: &str| Element::Exact(name.into());
+    let below = |component: &str| match &subcomponents {
         None => vec![vec![exact(component)]],
         Some(names) => names.iter().map(|name| vec![exact(component), exact(name)]).collect(),
     };
-    components.iter().flat_map(below).collect()
+    components.iter().flat_map(|component| below(component)).collect()
 }
 
 /// What the store says to one selector of a query: nothing, a series, or an error.
-fn ask(store: &Store, request: &Request, query: &Value, selector: &[Element]) -> Option<Result<Series, String>> {
+fn ask(
+    store: &Store,
+    request: &Request,
+    query: &Value,
+    selector: &[Element],
+) -> Option<Result<Series, String>> {
     let name = query["metric"].as_str().unwrap();
     if request.from > request.to {
         return Some(Err("invalid time range".into()));

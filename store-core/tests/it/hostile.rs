@@ -13,7 +13,11 @@ use store_core::store::Store;
 use crate::support::{self, CLUSTER, all_points, send};
 
 fn store() -> Store {
-    support::store(&[("load", 60, Aggregation::Avg), ("pages", 1, Aggregation::Sum), ("disk", 3600, Aggregation::None)])
+    support::store(&[
+        ("load", 60, Aggregation::Avg),
+        ("pages", 1, Aggregation::Sum),
+        ("disk", 3600, Aggregation::None),
+    ])
 }
 
 fn blocks(store: &Store) -> usize {
@@ -36,7 +40,8 @@ fn seal(store: &Store) {
 fn ranges_up_to_the_ends_of_time_are_answered_or_refused() {
     let store = store();
     send(&store, "load,hostname=n1 value=1 -50000\nload,hostname=n1 value=2 1700000000\n");
-    let ends = [Timestamp::MIN, Timestamp::MIN + 1, -50_000, 0, 1_700_000_000, Timestamp::MAX - 1, Timestamp::MAX];
+    let ends =
+        [Timestamp::MIN, Timestamp::MIN + 1, -50_000, 0, 1_700_000_000, Timestamp::MAX - 1, Timestamp::MAX];
     for from in ends {
         for to in ends {
             for resolution_s in [0, 60, 600, i64::MAX / 60 * 60, i64::MIN] {
@@ -45,7 +50,9 @@ fn ranges_up_to_the_ends_of_time_are_answered_or_refused() {
                 let touches = from <= 1_700_000_000 && to > -50_000 && from <= to;
                 match answer {
                     Err(QueryError::InvalidRange) => assert!(from > to, "{asked:?}"),
-                    Err(QueryError::TooManyPoints { points, limit: 1000 }) => assert!(points > 1000, "{asked:?}"),
+                    Err(QueryError::TooManyPoints { points, limit: 1000 }) => {
+                        assert!(points > 1000, "{asked:?}")
+                    }
                     Ok(Some(series)) => assert!(series.values.is_empty() || touches, "{asked:?}"),
                     other => panic!("{asked:?}: {other:?}"),
                 }
@@ -110,7 +117,9 @@ fn many_late_rows_in_one_message_make_few_blocks_and_each_is_encoded_about_once(
     // Backwards, and every slot twice: the later line of a slot counts.
     let lines: String = (0..60_000)
         .rev()
-        .flat_map(|n| [format!("pages,hostname=n1 value=7 {n}\n"), format!("pages,hostname=n1 value={n} {n}\n")])
+        .flat_map(|n| {
+            [format!("pages,hostname=n1 value=7 {n}\n"), format!("pages,hostname=n1 value={n} {n}\n")]
+        })
         .collect();
     let report = send(&store, &lines);
     assert_eq!(report.good, 120_000);
@@ -141,7 +150,8 @@ fn a_gap_is_missing_values_however_long_it_is() {
     let store = store();
     send(&store, "load,hostname=n1 value=1 0\n");
     send(&store, "load,hostname=n1 value=2 60000000\n");
-    let series = support::read(&store, "n1", &[], "load", &support::range(0, Timestamp::MAX)).unwrap().unwrap();
+    let series =
+        support::read(&store, "n1", &[], "load", &support::range(0, Timestamp::MAX)).unwrap().unwrap();
     assert_eq!(series.values.len(), 1_000_001);
     assert_eq!(support::points(&series), [(0, 1.0), (60_000_000, 2.0)]);
     let inside = support::read(&store, "n1", &[], "load", &support::range(600, 1200)).unwrap().unwrap();
@@ -155,7 +165,9 @@ fn phases_beyond_the_last_buffer_are_found_less_than_a_step_away() {
     // Every series has its own second, three rounds of samples.
     for round in 0..3 {
         let lines: String = (0..phases)
-            .map(|n| format!("disk,hostname=n1,type=core,type-id={n} value={n} {}\n", round * 3600 + n as i64))
+            .map(|n| {
+                format!("disk,hostname=n1,type=core,type-id={n} value={n} {}\n", round * 3600 + n as i64)
+            })
             .collect();
         assert_eq!(send(&store, &lines).good, phases as u64);
     }

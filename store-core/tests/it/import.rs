@@ -44,7 +44,8 @@ fn dumped(store: &Store, metric: &str, from: Timestamp, to: Timestamp) -> Option
     let host = store.host(CLUSTER, "n1").unwrap();
     let state = host.lock();
     let id = store.catalog().id(metric).unwrap();
-    Plan::of_columns(&state, state.shape().root().columns(id), store.catalog().get(id).frequency_s).run(from, to)
+    Plan::of_columns(&state, state.shape().root().columns(id), store.catalog().get(id).frequency_s)
+        .run(from, to)
 }
 
 fn counted(range: std::ops::Range<u16>) -> Vec<f32> {
@@ -75,13 +76,20 @@ fn samples_that_come_after_an_import_go_to_its_slots_and_above_its_values() {
     let store = store();
     let runs = [run(&store, &[], "load", 6000, &[1.0, 2.0, f32::NAN, 4.0])];
     assert_eq!(import(&store, runs, 0), 3);
-    send(&store, "load,hostname=n1 value=20 6083\nload,hostname=n1 value=30 6101\nload,hostname=n1 value=50 6260\n");
+    send(
+        &store,
+        "load,hostname=n1 value=20 6083\nload,hostname=n1 value=30 6101\nload,hostname=n1 value=50 6260\n",
+    );
     let expected = [(6000, 1.0), (6060, 20.0), (6120, 30.0), (6180, 4.0), (6240, 50.0)];
     assert_eq!(all_points(&store, &[], "load"), expected);
     let host = store.host(CLUSTER, "n1").unwrap();
     let state = host.lock();
     let states: Vec<_> = state.buffers()[0].blocks().iter().map(|held| held.state).collect();
-    assert_eq!(states, [BlockState::Unsaved { first: Stamp(1) }], "the imported block and what was written to it");
+    assert_eq!(
+        states,
+        [BlockState::Unsaved { first: Stamp(1) }],
+        "the imported block and what was written to it"
+    );
 }
 
 #[test]
@@ -96,7 +104,8 @@ fn of_two_runs_the_later_pushed_counts_but_its_gaps_do_not() {
 #[test]
 fn values_older_than_wanted_are_left_out() {
     let store = store();
-    let runs = [run(&store, &[], "load", 6000, &counted(0..10)), run(&store, &["socket0"], "load", 0, &[1.0])];
+    let runs =
+        [run(&store, &[], "load", 6000, &counted(0..10)), run(&store, &["socket0"], "load", 0, &[1.0])];
     assert_eq!(import(&store, runs, 6121), 7);
     assert_eq!(all_points(&store, &[], "load")[0], (6180, 3.0));
     let host = store.host(CLUSTER, "n1").unwrap();
@@ -105,14 +114,18 @@ fn values_older_than_wanted_are_left_out() {
 
 #[test]
 fn a_run_longer_than_an_anchor_reads_as_if_its_values_had_come_one_by_one() {
-    let values: Vec<f32> = (0..3000_u16).map(|n| if n % 700 > 600 { f32::NAN } else { f32::from(n) }).collect();
+    let values: Vec<f32> =
+        (0..3000_u16).map(|n| if n % 700 > 600 { f32::NAN } else { f32::from(n) }).collect();
     let (imported, sent) = (store(), store());
     import(&imported, [run(&imported, &[], "load", -40_007, &values)], Timestamp::MIN);
     for (slot, value) in values.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
         send(&sent, &format!("load,hostname=n1 value={value} {}\n", slot as i64 * 60 - 40_007));
     }
     assert_eq!(all_points(&imported, &[], "load"), all_points(&sent, &[], "load"));
-    assert_eq!(all_points(&imported, &[], "load").len(), values.iter().filter(|value| !value.is_nan()).count());
+    assert_eq!(
+        all_points(&imported, &[], "load").len(),
+        values.iter().filter(|value| !value.is_nan()).count()
+    );
 }
 
 #[test]
@@ -120,7 +133,8 @@ fn rows_of_the_log_lie_above_what_is_imported_wherever_the_runs_end() {
     let store = store();
     let runs = (0..3).map(|part| run(&store, &[], "temp", 1000 + part * 1000, &counted(0..100)));
     import(&store, runs.collect::<Vec<_>>(), 0);
-    let lines: String = (900..4200).step_by(10).map(|time| format!("temp,hostname=n1 value=-1 {time}\n")).collect();
+    let lines: String =
+        (900..4200).step_by(10).map(|time| format!("temp,hostname=n1 value=-1 {time}\n")).collect();
     let report = support::send_under(&store, &lines, &support::ANY_TIME, &mut Unlogged::default());
     assert_eq!(report.good, 330);
     let expected: Vec<_> = (900..4200).step_by(10).map(|time| (time, -1.0)).collect();
@@ -129,7 +143,8 @@ fn rows_of_the_log_lie_above_what_is_imported_wherever_the_runs_end() {
 
 #[test]
 fn runs_at_the_ends_of_time_are_refused_or_taken_and_never_overflow() {
-    for base in [Timestamp::MIN, Timestamp::MIN + 1, -(1 << 61), -(1 << 59), 1 << 59, 1 << 61, Timestamp::MAX] {
+    for base in [Timestamp::MIN, Timestamp::MIN + 1, -(1 << 61), -(1 << 59), 1 << 59, 1 << 61, Timestamp::MAX]
+    {
         let store = store();
         let runs = [run(&store, &[], "temp", base, &[1.0; 600]), run(&store, &[], "temp", 0, &[2.0; 600])];
         let taken = import(&store, runs, Timestamp::MIN);
@@ -145,8 +160,7 @@ fn runs_at_the_ends_of_time_are_refused_or_taken_and_never_overflow() {
 fn names_that_a_shape_cannot_hold_cost_their_own_series_only() {
     let store = store();
     let (long, deep) = ("x".repeat(70_000), ["level"; 17]);
-    let runs =
-        [&[&*long][..], &deep, &["socket0"]].map(|path| run(&store, path, "load", 6000, &[1.0]));
+    let runs = [&[&*long][..], &deep, &["socket0"]].map(|path| run(&store, path, "load", 6000, &[1.0]));
     assert_eq!(import(&store, runs, 0), 1);
     let host = store.host(CLUSTER, "n1").unwrap();
     let encoded = host.lock().shape().encode(store.catalog());

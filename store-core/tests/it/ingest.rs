@@ -41,8 +41,9 @@ fn a_line_that_is_not_taken_leaves_no_host_and_no_metric_behind() {
 #[test]
 fn the_limit_on_series_is_kept_within_one_message() {
     let store = limited(Limits { series: 5, ..Limits::default() });
-    let lines: String =
-        (0..8).flat_map(|n| vec![format!("load,hostname=n1,type=core,type-id={n} value=1 60\n"); 2]).collect();
+    let lines: String = (0..8)
+        .flat_map(|n| vec![format!("load,hostname=n1,type=core,type-id={n} value=1 60\n"); 2])
+        .collect();
     let report = send(&store, &lines);
     assert_eq!((report.good, report.registered, refused(&report, Refusal::Series)), (10, 5, 6));
     assert_eq!(store.series(), 5);
@@ -113,7 +114,9 @@ fn samples_of_a_host_that_is_loading_are_logged_at_once_and_applied_in_order_beh
     let store = store();
     let host = store.found_host(CLUSTER, "n1").unwrap();
     let mut journal = Kept::default();
-    for lines in ["load,hostname=n1 value=1 60\nload,hostname=n2 value=5 60\n", "load,hostname=n1 value=2 60\n"] {
+    for lines in
+        ["load,hostname=n1 value=1 60\nload,hostname=n2 value=5 60\n", "load,hostname=n1 value=2 60\n"]
+    {
         let report = support::send_under(&store, lines, &ANY_TIME, &mut journal);
         assert_eq!(report.good, lines.lines().count() as u64);
         assert_eq!(report.last, Stamp(journal.0.len() as u64));

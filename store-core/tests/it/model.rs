@@ -31,9 +31,14 @@ enum Deed {
 #[derive(Debug, Clone)]
 enum Chore {
     Freeze,
-    Seal { now_or_never: bool },
+    Seal {
+        now_or_never: bool,
+    },
     /// A late sample of these series comes between the encoding and the swap.
-    SealTouched { series: usize, steps: i64 },
+    SealTouched {
+        series: usize,
+        steps: i64,
+    },
     Save,
     Roll,
     Reread,
@@ -153,7 +158,8 @@ impl World {
     /// Each series alone, and all of a metric together, in several ranges, as the maps say.
     fn compare(&self, real: &Real, what: &str) {
         for (metric, &(_, _, aggregation)) in METRICS.iter().enumerate() {
-            let of_metric: Vec<usize> = (0..SERIES.len()).filter(|series| SERIES[*series].0 == metric).collect();
+            let of_metric: Vec<usize> =
+                (0..SERIES.len()).filter(|series| SERIES[*series].0 == metric).collect();
             for &series in &of_metric {
                 self.compare_one(real, what, &[series], SERIES[series].1, 1.0);
             }
@@ -192,7 +198,11 @@ impl World {
             expected.iter_mut().for_each(|value| *value *= share);
             let read = support::read(&real.store, "n1", &exact(path), metric, &range(from, to));
             let answer = read.unwrap().expect("there are samples");
-            assert_eq!((answer.from, answer.resolution_s), (expected_from, step), "{what}: {metric} {path:?}");
+            assert_eq!(
+                (answer.from, answer.resolution_s),
+                (expected_from, step),
+                "{what}: {metric} {path:?}"
+            );
             assert_eq!(answer.to, answer.from + answer.values.len() as i64 * step);
             let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
             let differs = answer.values.iter().zip(&expected).position(|pair| !same(pair));

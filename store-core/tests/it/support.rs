@@ -45,7 +45,12 @@ pub(crate) fn send(store: &Store, lines: &str) -> Ingested {
 }
 
 /// Sends lines under other terms.
-pub(crate) fn send_under(store: &Store, lines: &str, terms: &Terms<'_>, journal: &mut dyn Journal) -> Ingested {
+pub(crate) fn send_under(
+    store: &Store,
+    lines: &str,
+    terms: &Terms<'_>,
+    journal: &mut dyn Journal,
+) -> Ingested {
     store.ingest(lines.as_bytes(), terms, journal, &mut Scratch::default())
 }
 

@@ -70,7 +70,6 @@ impl Tally {
     }
 
     fn end(self) {
-        println!("{} compared", self.compared);
         assert!(
             self.wrong.is_empty(),
             "{} of {}:\n{}",

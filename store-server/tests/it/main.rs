@@ -6,7 +6,3 @@ mod crash;
 mod golden;
 mod http;
 mod process;
-mod regressions;
-mod restart;
-mod site;
-mod start;

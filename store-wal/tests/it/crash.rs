@@ -126,6 +126,7 @@ impl Campaign {
             if !kill {
                 // What was not promised to survive this may be gone.
                 ledger.written.clone_from(&ledger.synced);
+                ledger.fault = false;
             }
             self.history(image, &ledger, rng.random(), 6, depth + 1)?;
         }

@@ -48,6 +48,9 @@ pub(crate) struct Ledger {
     safe: LogPos,
     retired: LogPos,
     next_row: u64,
+    /// A write or sync has failed and no heal has finished since: what was answered after the write is not
+    /// promised to be synced by a later sync, not even by another process, who cannot know.
+    pub(crate) fault: bool,
     /// What happened, for the message of a failure.
     story: Vec<String>,
 }
@@ -155,8 +158,8 @@ impl Engine {
             engine.write(rng);
         }
         let trusted = sync_found(engine.probe.as_ref(), &found, start).is_ok();
-        engine.trusted = trusted;
         let mut memory = engine.memory.lock().unwrap();
+        engine.trusted = trusted && !memory.ledger.fault;
         memory.ledger.story.push(format!("started from {start}, at {}, trusted {trusted}", engine.log.end()));
         let mut replayed = BTreeMap::new();
         let report = replay(engine.probe.as_ref(), &found, LINEAGE, start, &mut |position, _, bytes| {
@@ -166,7 +169,7 @@ impl Engine {
             // Another process may have more luck; this one has seen half of the rows.
             return Err(Box::new(std::mem::take(&mut memory.ledger)));
         }
-        if trusted {
+        if engine.trusted {
             let promised: Vec<u64> =
                 replayed.keys().copied().filter(|row| memory.ledger.written.contains(row)).collect();
             memory.ledger.synced.extend(promised);
@@ -180,7 +183,9 @@ impl Engine {
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        self.memory.lock().unwrap().ledger.clone()
+        let mut ledger = self.memory.lock().unwrap().ledger.clone();
+        ledger.fault |= self.probe.take_failed();
+        ledger
     }
 
     /// Everything in memory was flushed: all of it is promised now.
@@ -343,6 +348,8 @@ impl Engine {
         if finished.is_ok() {
             assert!(!self.log.is_degraded());
             memory.ledger.all_synced();
+            memory.ledger.fault = false;
+            self.probe.take_failed();
             self.trusted = true;
         }
     }

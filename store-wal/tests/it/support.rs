@@ -30,6 +30,7 @@ struct Inner {
     hook: Option<Hook>,
     lie: Option<Lie>,
     poisoned: HashSet<PathBuf>,
+    failed: bool,
 }
 
 impl Probe {
@@ -63,6 +64,11 @@ impl Probe {
         self.inner.lock().unwrap().lie.as_ref().is_some_and(|lie| lie(op, path))
     }
 
+    /// Whether a write or sync has failed, other than by the crash, since the last call of this.
+    pub(crate) fn take_failed(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().unwrap().failed)
+    }
+
     fn check(&self, path: &Path) {
         assert!(
             !self.inner.lock().unwrap().poisoned.contains(path),
@@ -72,8 +78,10 @@ impl Probe {
     }
 
     fn result<T>(&self, path: &Path, result: io::Result<T>) -> io::Result<T> {
-        if result.is_err() {
-            self.inner.lock().unwrap().poisoned.insert(path.to_owned());
+        if let Err(error) = &result {
+            let mut inner = self.inner.lock().unwrap();
+            inner.poisoned.insert(path.to_owned());
+            inner.failed |= !SimDisk::is_crash(error);
         }
         result
     }
@@ -118,7 +126,11 @@ impl Disk for Probe {
         Ok(Box::new(ProbeFile { probe: self.clone(), path: path.to_owned(), file }))
     }
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        if self.enter(Op::SyncFile, path) { Ok(()) } else { self.disk.sync_file(path) }
+        if self.enter(Op::SyncFile, path) {
+            return Ok(());
+        }
+        let result = self.disk.sync_file(path);
+        self.result(path, result)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         if self.enter(Op::SyncDir, dir) { Ok(()) } else { self.disk.sync_dir(dir) }

@@ -237,7 +237,7 @@ impl Api {
             Api::Victoria => promql(fleet, span, "load_one{type=\"node\"}"),
         };
         let mut bytes = Vec::new();
-        let head = client.request(ask.method, &ask.path, &ask.body, &mut bytes)?;
+        let head = client.request_twice(ask.method, &ask.path, &ask.body, &mut bytes)?;
         if head.status != 200 {
             return Ok(None);
         }
@@ -296,7 +296,7 @@ impl Api {
                 let selector = encoded(&format!("{{hostname=\"{name}\"}}"));
                 let mut bytes = Vec::new();
                 let path = format!("/api/v1/export?match[]={selector}");
-                let head = client.request("GET", &path, b"", &mut bytes)?;
+                let head = client.request_twice("GET", &path, b"", &mut bytes)?;
                 ensure!(head.status == 200, "the export was answered with {}", head.status);
                 let mut found = 0;
                 for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

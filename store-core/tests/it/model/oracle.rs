@@ -97,7 +97,8 @@ impl Oracle {
             }
             let step = step_of(series);
             let in_phase = |at: &usize| {
-                let phase = if *at < known { self.buffers[*at].anchor(time) } else { Some(begun[*at - known]) };
+                let phase =
+                    if *at < known { self.buffers[*at].anchor(time) } else { Some(begun[*at - known]) };
                 self.buffers[*at].step == step && phase.is_some_and(|phase| (time - phase) % step == 0)
             };
             let buffer = (0..self.buffers.len()).find(in_phase).unwrap_or(self.buffers.len());
@@ -122,7 +123,10 @@ impl Oracle {
         self.dropped = self.dropped.max(Some(time));
         for buffer in &mut self.buffers {
             let newest = |anchor: &Timestamp| {
-                buffer.cells.range((*anchor, Timestamp::MIN, 0)..=(*anchor, Timestamp::MAX, usize::MAX)).next_back()
+                buffer
+                    .cells
+                    .range((*anchor, Timestamp::MIN, 0)..=(*anchor, Timestamp::MAX, usize::MAX))
+                    .next_back()
             };
             let kept: BTreeSet<Timestamp> = buffer
                 .anchors

@@ -109,7 +109,7 @@ impl Real {
     }
 
     pub(super) fn send(&mut self, message: &[Sample], now: Timestamp) {
-        let lines: String = message.iter().map(|sample| line(sample)).collect();
+        let lines: String = message.iter().map(line).collect();
         let terms = Terms {
             default_cluster: Some(support::CLUSTER),
             now,
