@@ -294,6 +294,11 @@ impl Block {
         }
     }
 
+    /// Whether [`check`](Self::check) knows its answer already.
+    pub fn is_checked(&self) -> bool {
+        self.checked.load(Ordering::Relaxed) != UNCHECKED
+    }
+
     /// Whether the bytes are what was written; reads all of them the first time it is asked.
     pub fn check(&self) -> bool {
         match self.checked.load(Ordering::Relaxed) {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use store_core::Timestamp;
 use store_core::debug::{self, Selected};
 use store_core::health::{self, State};
-use store_core::host::Host;
+use store_core::host::{Host, HostState};
 use store_core::journal::Journal;
 use store_core::level::Element;
 use store_core::query::{Plan, QueryError, Range};
@@ -85,7 +86,11 @@ impl Engine {
         if !self.waiting.wait_for(Phase::Loading, self.patience()) {
             return Err(ReadError::Loading);
         }
-        Ok(self.store.hosts(cluster).iter().map(|host| host.name().to_owned()).collect())
+        let is_there = |host: &&Arc<Host>| {
+            let state = host.lock();
+            state.is_loading() || has_samples(&state)
+        };
+        Ok(self.store.hosts(cluster).iter().filter(is_there).map(|host| host.name().to_owned()).collect())
     }
 
     /// Frees what is older than `to` below each selector. Returns how many blocks and heads of series were hidden
@@ -199,7 +204,7 @@ impl Engine {
                 let host = self.known_host(cluster, node).map_err(|Unready| ReadError::Loading)?;
                 let Some(host) = host else { return Ok((node.clone(), HealthAnswer::not_found())) };
                 let state = host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?;
-                if state.is_empty() {
+                if !has_samples(&state) {
                     return Ok((node.clone(), HealthAnswer::not_found()));
                 }
                 let health = health::of_host(&state, self.store.catalog(), metrics, now);
@@ -228,6 +233,12 @@ impl HealthAnswer {
     fn not_found() -> Self {
         Self { found: false, state: HealthState::Failed, degraded: Vec::new(), missing: Vec::new() }
     }
+}
+
+/// Whether a host has a sample that is not freed. Without one it is none: a restart may not even find it.
+fn has_samples(state: &HostState) -> bool {
+    let mut columns = 0..u32::try_from(state.shape().columns().len()).unwrap_or(u32::MAX);
+    columns.any(|column| state.to_free(&[column], Timestamp::MAX).1 > 0)
 }
 
 fn element(element: &PathElement<'_>) -> Element {

@@ -134,8 +134,10 @@ impl Engine {
     /// Where the clock is behind nine of ten hosts' newest samples, their median stands in for it.
     fn stand_in_for_clock(&self) {
         let clock = self.clock.now_s();
-        let mut newest: Vec<i64> =
-            self.store.all_hosts().iter().filter_map(|host| newest_slot(&host.lock())).collect();
+        // A sample of this second may have a slot that lies half a step ahead of it.
+        let begun = |buffer: &Buffer| Some(buffer.newest_slot()? - i64::from(buffer.frequency_s() / 2));
+        let newest_of = |host: &Arc<Host>| host.lock().buffers().iter().filter_map(begun).max();
+        let mut newest: Vec<i64> = self.store.all_hosts().iter().filter_map(newest_of).collect();
         newest.sort_unstable();
         let ahead = newest.iter().filter(|slot| **slot > clock).count();
         if !newest.is_empty() && ahead * 10 >= newest.len() * 9 {
@@ -450,6 +452,20 @@ impl<'a> Loading<'a> {
         }
         for (buffer, blocks) in self.blocks.iter_mut().enumerate() {
             blocks.sort_by_key(|block| block.header().as_of);
+            // Where two overlap, the later one wins: not if it is rotten.
+            let overlaps = |a: &Arc<Block>, b: &Arc<Block>| {
+                let (x, y) = (a.header(), b.header());
+                !Arc::ptr_eq(a, b) && x.base < y.end() && y.base < x.end()
+            };
+            let rotten: Vec<Arc<Block>> = blocks
+                .iter()
+                .filter(|block| blocks.iter().any(|other| overlaps(block, other)) && !block.check())
+                .cloned()
+                .collect();
+            for block in rotten {
+                self.engine.report_rotten(self.host, &block);
+                blocks.retain(|other| !Arc::ptr_eq(other, &block));
+            }
             for (at, block) in blocks.iter().enumerate() {
                 let covered = blocks[at + 1..].iter().any(|newer| covers(newer, block));
                 if !covered {

@@ -30,6 +30,9 @@ const SAVE_EVERY_S: i64 = 5;
 /// Seconds between two looks for what is older than the retention, or to be rolled.
 const SWEEP_EVERY_S: i64 = 60;
 
+/// Bytes of blocks that one sweep verifies, beyond those that were read before.
+const VERIFY_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of log that a start replays in ten seconds on one core, by a cautious guess.
 const REPLAY_BYTES_MAX: u64 = 800 << 20;
 
@@ -160,6 +163,7 @@ impl Engine {
     pub fn sweep(&self) {
         self.find_newest();
         self.drop_before(self.wanted_from());
+        self.verify_blocks();
         self.heed_memory_cap();
         if !self.is_dumping() {
             for host in self.store.all_hosts() {
@@ -169,6 +173,49 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Reads blocks that nobody has read yet, some at a time: a rotten one is reported before it is missed.
+    fn verify_blocks(&self) {
+        let mut bytes = 0;
+        for host in self.store.all_hosts() {
+            let blocks: Vec<_> = {
+                let state = host.lock();
+                let held = state.buffers().iter().flat_map(|buffer| buffer.blocks());
+                held.filter(|held| held.state == BlockState::Saved)
+                    .map(|held| Arc::clone(&held.block))
+                    .collect()
+            };
+            for block in blocks {
+                if !block.is_checked() {
+                    bytes += block.bytes();
+                }
+                if !block.check() {
+                    let number = usize::from(block.header().buffer);
+                    host.lock().buffers_mut()[number].retain_blocks(|held| !Arc::ptr_eq(&held.block, &block));
+                    self.report_rotten(&host, &block);
+                }
+                if bytes >= VERIFY_BYTES_MAX {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Counts and lists a block that does not hold what was written.
+    pub(super) fn report_rotten(&self, host: &Host, block: &Block) {
+        let (cluster, name, header) = (host.cluster(), host.name(), block.header());
+        let (from, to, columns) = (header.base, header.end(), header.columns);
+        tracing::error!(
+            cluster,
+            host = name,
+            from,
+            to,
+            columns,
+            "block fails its checksum: what only it held is lost"
+        );
+        self.counters.blocks_damaged.add(1);
+        self.counters.problem("block fails its checksum: what only it held is lost", &self.host_dir(host));
     }
 
     fn drop_before(&self, time: Timestamp) {

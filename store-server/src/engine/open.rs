@@ -65,7 +65,7 @@ impl Engine {
             listed = HostDirs::list(&*disk, &directory).map_err(|e| unusable(e.source.to_string()))?;
         }
         let log_dir = directory.join(LOG_DIR);
-        let found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
+        let mut found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
 
         let counters = Counters::default();
         let (lineage, is_ours) = lineage_of(&*disk, found.lineage(), &listed.hosts);
@@ -77,7 +77,12 @@ impl Engine {
             number_above = u32::try_from(newest >> 32).unwrap_or(u32::MAX);
             start = Some(LogPos::from_u64(if newest == 0 { 0 } else { newest + 1 }));
         }
-        for aside in store_wal::set_aside(&*disk, &found, lineage) {
+        let aside = store_wal::set_aside(&*disk, &found, lineage);
+        if !aside.is_empty() {
+            // What has another name now is neither to be synced nor to be replayed.
+            found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
+        }
+        for aside in aside {
             match aside {
                 Ok(path) => counters.problem("log segment of another store set aside", &path),
                 Err(e) => counters.problem("log segment of another store could not be set aside", &e.path),

@@ -6,3 +6,7 @@ mod crash;
 mod golden;
 mod http;
 mod process;
+mod regressions;
+mod restart;
+mod site;
+mod start;

@@ -89,6 +89,8 @@ pub(crate) struct Engine {
     memory: Arc<Mutex<Memory>>,
     /// What an earlier process answered after the write is known to be synced.
     trusted: bool,
+    /// Where the positions of this process begin.
+    first: LogPos,
     mistake: Mistake,
 }
 
@@ -152,7 +154,8 @@ impl Engine {
             Log::open_degraded(a, b, c, d, e, f, options)
         });
         let memory = Arc::new(Mutex::new(Memory { rows: BTreeMap::new(), ledger }));
-        let mut engine = Self { probe, log: Arc::new(log), memory, trusted: false, mistake };
+        let first = log.end();
+        let mut engine = Self { probe, log: Arc::new(log), memory, trusted: false, first, mistake };
         // Writes are accepted before the replay.
         if rng.random() {
             engine.write(rng);
@@ -360,7 +363,9 @@ impl Engine {
             10 | 11 => {
                 let rows: Vec<u64> = {
                     let memory = self.memory.lock().unwrap();
-                    let logged = |position| memory.ledger.sent.contains_key(position);
+                    // Of a flush that covers what an earlier process wrote, nobody can say that it is synced.
+                    let ours = |position: &LogPos| self.trusted || *position >= self.first;
+                    let logged = |position| memory.ledger.sent.contains_key(position) && ours(position);
                     let rows = memory.rows.iter().filter(|(_, (position, _))| logged(position));
                     rows.map(|(row, _)| *row).collect()
                 };
