@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             command.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
             workspace::run(&mut command)
         })?;
-        step(&mut took, "benches build", || cargo("bench --workspace --no-run --locked"))?;
+        step(&mut took, "benches build", || cargo("bench --workspace --no-run --profile dev --locked"))?;
         if has_deny() {
             // The advisory database has to be fetched, so it is not part of what must pass anywhere.
             step(&mut took, "deny", || cargo("deny --offline check bans licenses sources"))?;

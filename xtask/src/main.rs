@@ -9,6 +9,7 @@
 mod alone;
 mod bench;
 mod check;
+mod crash;
 mod demo;
 mod kill;
 mod query;
@@ -37,6 +38,8 @@ enum Command {
     Tidy,
     /// Builds and tests each library crate by itself, from its package.
     Alone(alone::Arguments),
+    /// The long campaigns of crashes and restarts on a simulated disk.
+    Crash(crash::Arguments),
     /// Replays recorded input against the real server, restarts and kills it, and compares every value.
     Demo(demo::Arguments),
     /// Kills the real server in full flight, again and again, and asks for every acknowledged sample.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Alone(arguments) => alone::run(&arguments),
+        Command::Crash(arguments) => crash::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Kill(arguments) => kill::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -166,3 +166,31 @@ impl Engine {
         self.store.all_hosts().iter().all(|host| host.lock().safe() == store_core::stamp::Stamp::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_waits_for_its_threads_and_not_for_ever() {
+        let background = Arc::new(Background::default());
+        let asleep = Arc::clone(&background);
+        background.spawn("good", move || while asleep.sleep(Duration::from_secs(60)) {});
+        let begin = Instant::now();
+        assert!(background.end(STOP_PATIENCE), "one that sleeps is woken");
+        assert!(begin.elapsed() < STOP_PATIENCE);
+
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        background.spawn("stuck", move || drop(held.recv()));
+        assert!(
+            !background.end(Duration::from_millis(20)),
+            "one that is stuck is left behind, and that is said"
+        );
+        drop(release);
+    }
+
+    #[test]
+    fn the_times_are_those_that_operators_are_used_to() {
+        assert_eq!((FLUSH_INTERVAL, STOP_PATIENCE), (Duration::from_secs(5), Duration::from_secs(10)));
+    }
+}

@@ -134,15 +134,18 @@ impl Campaign {
     }
 }
 
-/// How many histories to crash: more by `STORE_WAL_HISTORIES` for a long campaign.
-fn histories(default: u64) -> u64 {
-    std::env::var("STORE_WAL_HISTORIES").ok().and_then(|count| count.parse().ok()).unwrap_or(default)
+/// The seeds of the histories to crash: more by `CRASH_HISTORIES`, and others by `CRASH_SEED`, for a long campaign.
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let setting =
+        |name, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let first: u64 = setting("CRASH_SEED", 0);
+    first..first + setting("CRASH_HISTORIES", default)
 }
 
 #[test]
 fn nothing_committed_is_lost_and_nothing_is_invented_by_a_crash_at_any_call() {
     let mut campaign = Campaign::new(Mistake::None);
-    for seed in 0..histories(40) {
+    for seed in seeds(40) {
         if let Err(error) = campaign.history(&new_disk(), &Ledger::default(), seed, 14, 0) {
             panic!("{error}");
         }
