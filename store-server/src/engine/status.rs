@@ -1,5 +1,6 @@
 //! What the engine counts, and what it says of itself.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -187,9 +188,9 @@ pub struct Lines {
     /// Lines against the grammar.
     pub bad: u64,
     /// Lines passed over, by reason.
-    pub skipped: Vec<(String, u64)>,
+    pub skipped: BTreeMap<String, u64>,
     /// Samples refused, by reason.
-    pub refused: Vec<(String, u64)>,
+    pub refused: BTreeMap<String, u64>,
     /// Samples refused because they were freed by request.
     pub below_floor: u64,
     /// Samples of subtypes that share one series.
