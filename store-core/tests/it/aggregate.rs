@@ -111,8 +111,20 @@ fn the_order_of_the_components_asked_for_does_not_change_a_bit() {
         turned.reverse();
         assert_eq!(values(&store, &group(&turned), "avg"), expected);
     }
-    assert_eq!(values(&store, &group(&[&names[..], &names[..2]].concat()), "avg"), expected, "named twice");
     assert_eq!(values(&store, &[Element::Any], "avg"), expected);
+}
+
+#[test]
+fn a_component_that_is_named_twice_counts_twice() {
+    let store = store();
+    for (socket, value) in [("0", 1.0), ("1", 4.0)] {
+        send(&store, &line("sum", socket, 100, value));
+        send(&store, &line("avg", socket, 100, value));
+    }
+    for names in [["socket0", "socket1", "socket0"], ["socket1", "socket0", "socket0"]] {
+        assert_eq!(values(&store, &group(&names), "sum"), "[6.0]");
+        assert_eq!(values(&store, &group(&names), "avg"), "[2.0]");
+    }
 }
 
 #[test]

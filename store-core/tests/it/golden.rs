@@ -124,8 +124,8 @@ impl Request {
         }
         Self {
             cluster,
-            from: body["from"].as_i64().unwrap(),
-            to: body["to"].as_i64().unwrap(),
+            from: body["from"].as_i64().unwrap_or(0),
+            to: body["to"].as_i64().unwrap_or(0),
             with_stats: flag("with-stats"),
             with_data: flag("with-data"),
             with_padding: flag("with-padding"),
@@ -165,14 +165,14 @@ fn ask(
     query: &Value,
     selector: &[Element],
 ) -> Option<Result<Series, String>> {
-    let name = query["metric"].as_str().unwrap();
+    let name = query["metric"].as_str().unwrap_or_default();
     if request.from > request.to {
         return Some(Err("invalid time range".into()));
     }
     let Some((id, metric)) = store.catalog().served(name) else {
         return Some(Err(format!("unknown metric: {name}")));
     };
-    let host = store.host(&request.cluster, query["host"].as_str().unwrap())?;
+    let host = store.host(&request.cluster, query["host"].as_str().unwrap_or_default())?;
     let plan = Plan::gather(&host.lock(), selector, id, &metric);
     let resolution_s = query["resolution"].as_i64().unwrap_or(0);
     let range = Range { from: request.from, to: request.to, resolution_s, points_max: 1_000_000 };

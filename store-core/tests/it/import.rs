@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use store_core::Timestamp;
 use store_core::block::BlockState;
+use store_core::buffer::Buffer;
 use store_core::import::{Import, ImportRun};
 use store_core::journal::Unlogged;
 use store_core::metric::Aggregation;
@@ -176,8 +177,8 @@ fn thousands_of_series_each_at_another_time_need_no_more_than_their_blocks() {
     });
     assert_eq!(import(&store, runs.collect::<Vec<_>>(), Timestamp::MIN), 2000);
     let host = store.host(CLUSTER, "n1").unwrap();
-    let state = host.lock();
-    let bytes: usize = state.buffers().iter().flat_map(|b| b.blocks()).map(|held| held.block.bytes()).sum();
+    let blocks = |buffer: &Buffer| buffer.blocks().iter().map(|held| held.block.bytes()).sum::<usize>();
+    let bytes: usize = host.lock().buffers().iter().map(blocks).sum();
     // An offset of four bytes for each column up to the last one that has a value.
     assert!(bytes < 2000 * 2000 * 4, "{bytes}");
     assert_eq!(all_points(&store, &["core1999"], "temp"), [(1_999_000_000, 1999.0)]);
