@@ -23,6 +23,9 @@ pub(super) const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a stop waits for background writers.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Bytes of log that a stop leaves behind rather than open a new segment for.
+const LOG_BYTES_KEPT: u64 = 4 << 10;
+
 /// The threads, and how they are told to end.
 #[derive(Debug, Default)]
 pub(super) struct Background {
@@ -151,6 +154,13 @@ impl Engine {
         }
         if saved.failed > 0 {
             problems.push(format!("{} hosts could not be saved: the log holds their samples", saved.failed));
+        }
+        if !self.is_dumping() && self.is_all_saved() && self.log.stats().retained_bytes > LOG_BYTES_KEPT {
+            // Nothing is needed of the segment, but the log goes on in it: it can only go once there is another.
+            self.retire(false);
+            if let Err(e) = self.log.switch() {
+                tracing::warn!(error = %describe(&e), "the log could not go on to its next segment, and keeps the last");
+            }
         }
         self.retire(true);
         if self.is_dumping() && saved.failed == 0 && self.is_all_saved() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use store_checkpoint::blockfile::{self, BlockFileError, FloorsFrame};
+use store_checkpoint::parallel::map_hosts;
 use store_checkpoint::save::{HostWork, SaveError};
 use store_core::Timestamp;
 use store_core::block::{Block, BlockState};
@@ -48,8 +49,12 @@ struct Unsaved {
 impl Engine {
     /// Seals heads into blocks: ripe ones without the host's lock, the others under it.
     pub(super) fn seal(&self, which: Seal) {
-        for host in self.store.all_hosts() {
-            self.seal_host(&host, which);
+        let hosts = self.store.all_hosts();
+        if which == Seal::All {
+            // Somebody waits for it, and no ingest is in its way.
+            map_hosts(&hosts, self.options.num_workers, |host| self.seal_host(host, which));
+        } else {
+            hosts.iter().for_each(|host| self.seal_host(host, which));
         }
     }
 

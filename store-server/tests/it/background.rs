@@ -61,3 +61,19 @@ fn maintenance_saves_what_has_waited_for_the_checkpoint_interval() {
     wait_until("the host is saved", || !site.host_files().is_empty());
     assert_eq!(engine.stop().problems, Vec::<String>::new());
 }
+
+#[test]
+fn a_clean_stop_leaves_next_to_no_log() {
+    let site = Site::new();
+    for life in 0..3 {
+        let engine = site.start();
+        fill(&engine, "h", "load", NOW - 9000 + life * 2000, 10, 200, 1);
+        let bytes = |site: &Site| {
+            site.segments().iter().map(|path| site.disk.contents(path).unwrap().len()).sum::<usize>()
+        };
+        assert!(bytes(&site) > 10_000, "{}", bytes(&site));
+        assert_eq!(engine.stop().problems, Vec::<String>::new());
+        assert!(bytes(&site) < 500, "{}", bytes(&site));
+        assert_eq!(site.segments().len(), 1);
+    }
+}
