@@ -11,6 +11,9 @@
 //! | [`Dump`] | the runs of a host in a range of time: one `.json` or `.bin` version 1 file |
 //! | [`mod@format`] | the formats, byte by byte, and their codecs |
 //! | [`files`] | names, kinds, host directories, [`find_files`](files::find_files) |
+//! | [`blockfile`] | block files, version 2: append, index without decoding |
+//! | [`save`] | blocks of many hosts to their files, durably |
+//! | [`roll`] | the block files of a host into one |
 //! | [`dump_host`], [`load_dumps`] | one host to and from its files |
 //! | [`for_each_host`] | many hosts at once, every failure with its host |
 //! | [`cleanup`] | what may go, and when |

@@ -67,3 +67,8 @@ pub use store::Store;
 
 /// Seconds since the Unix epoch; negative before it.
 pub type Timestamp = i64;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -265,10 +265,13 @@ fn read_row(cursor: &mut Cursor<'_>, rows: &mut Rows) -> Option<()> {
         MASK_LIST => cursor.bytes((n as usize).checked_mul(4)?)?,
         _ => return None,
     };
-    let mut value = |index: u32| Some((index, f32::from_bits(cursor.u32()?)));
     let row = rows.add(buffer, anchor, slot);
+    let mut value = |index: u32| Some((index, f32::from_bits(cursor.u32()?)));
     let complete = match mask {
-        MASK_FIRST => (0..n).try_for_each(|index| row.cells.push_some(value(index))),
+        MASK_FIRST => (n as usize).checked_mul(4).and_then(|bytes| cursor.bytes(bytes)).map(|bytes| {
+            let values = bytes.as_chunks().0.iter().map(|value| f32::from_bits(u32::from_le_bytes(*value)));
+            row.cells.extend((0..).zip(values));
+        }),
         MASK_BITS => (0..n)
             .filter(|index| index_bytes[*index as usize / 8] >> (index % 8) & 1 == 1)
             .try_for_each(|index| row.cells.push_some(value(index))),

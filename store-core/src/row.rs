@@ -43,6 +43,11 @@ impl Rows {
         &self.rows[..self.len]
     }
 
+    /// The rows, to be changed. One that is left without cells is none to whoever applies it.
+    pub fn as_mut_slice(&mut self) -> &mut [Row] {
+        &mut self.rows[..self.len]
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0

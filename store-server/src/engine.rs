@@ -20,6 +20,7 @@ mod load;
 mod maintain;
 mod open;
 mod options;
+mod replay;
 mod save;
 mod scribe;
 mod status;

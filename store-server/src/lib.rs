@@ -20,3 +20,8 @@ pub mod http;
 pub mod lifecycle;
 mod object;
 pub mod telemetry;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

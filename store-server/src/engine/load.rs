@@ -16,9 +16,9 @@ use store_core::anchors::Anchors;
 use store_core::block::{Block, BlockState};
 use store_core::buffer::Buffer;
 use store_core::floor::Floor;
-use store_core::host::{Host, HostState, Sample, Wanted};
+use store_core::host::{Host, HostState};
 use store_core::import::{Import, ImportRun};
-use store_core::record::{self, RawSample, Record};
+use store_core::record::{RawSample, Record};
 use store_core::row::Rows;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
@@ -56,21 +56,21 @@ struct Indexed {
 }
 
 /// A host while it is read.
-struct Loading<'a> {
-    engine: &'a Engine,
-    host: &'a Host,
-    tail: &'a LogTail,
-    state: HostState,
-    on_disk: OnDisk,
-    shapes: HashMap<ShapeHash, Option<Arc<Shape>>>,
-    bytes: HashMap<ShapeHash, Bytes>,
+pub(super) struct Loading<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) host: &'a Host,
+    pub(super) tail: &'a LogTail,
+    pub(super) state: HostState,
+    pub(super) on_disk: OnDisk,
+    pub(super) shapes: HashMap<ShapeHash, Option<Arc<Shape>>>,
+    pub(super) bytes: HashMap<ShapeHash, Bytes>,
     /// By buffer: blocks as files hold them, whether or not memory holds them still.
-    blocks: Vec<Vec<Arc<Block>>>,
+    pub(super) blocks: Vec<Vec<Arc<Block>>>,
     /// Blocks of other histories of this host: they were numbered, or their slots counted, independently of each
     /// other. Taken by name and time, like values of another format.
-    strangers: Vec<Arc<Block>>,
+    pub(super) strangers: Vec<Arc<Block>>,
     /// Files that the disk does not give just now.
-    unreadable: Vec<PathBuf>,
+    pub(super) unreadable: Vec<PathBuf>,
 }
 
 /// How often the files of a host are tried to be read, while samples for it wait.
@@ -97,9 +97,9 @@ impl Engine {
         }
         let tail = LogTail::read(&*self.disk, &self.found, self.lineage, start);
         self.counters.replayed(&tail);
-        for (cluster, host) in tail.hosts.keys() {
+        for (cluster, host) in tail.hosts() {
             if self.store.found_host(cluster, host).is_err() {
-                tracing::error!(%cluster, %host, "more hosts than allowed: its log rows are not replayed");
+                tracing::error!(cluster, host, "more hosts than allowed: its log rows are not replayed");
             }
         }
         self.store.set_hosts_begin_loading(false);
@@ -355,7 +355,7 @@ impl<'a> Loading<'a> {
     }
 
     /// The shape of a hash, wherever it stands: in a file of this host, in the log, or with another host.
-    fn shape(&mut self, hash: ShapeHash) -> Option<Arc<Shape>> {
+    pub(super) fn shape(&mut self, hash: ShapeHash) -> Option<Arc<Shape>> {
         if let Some(known) = self.shapes.get(&hash) {
             return known.clone();
         }
@@ -395,9 +395,8 @@ impl<'a> Loading<'a> {
         }
     }
 
-    fn frames(&self) -> &[Frame] {
-        let key = (Box::from(self.host.cluster()), Box::from(self.host.name()));
-        self.tail.hosts.get(&key).map_or(&[], Vec::as_slice)
+    pub(super) fn frames(&self) -> &[Frame] {
+        self.tail.frames(self.host.cluster(), self.host.name())
     }
 
     fn take_blocks(&mut self, files: &[Indexed], oldest: i64) {
@@ -503,26 +502,8 @@ impl<'a> Loading<'a> {
         self.on_disk.sources.extend(files.iter().map(|file| file.path.clone()));
     }
 
-    /// Whether a block of another history knows a sample better: one that holds its slot as of a later moment.
-    fn is_known_better(&self, sample: &RawSample, at: Stamp) -> bool {
-        self.strangers.iter().any(|block| {
-            let (header, shape) = (block.header(), block.shape());
-            let half = i64::from(header.grid.frequency_s / 2);
-            header.as_of > at
-                && (header.base - half..header.end() - half).contains(&sample.time)
-                && shape.buffers()[usize::from(header.buffer)].columns[..header.columns as usize].iter().any(
-                    |&number| {
-                        let column = &shape.columns()[number as usize];
-                        column.path == sample.path
-                            && self.engine.store.catalog().get(column.metric).name == sample.metric
-                    },
-                )
-                && block.check()
-        })
-    }
-
     /// Floors of a file, or with a stamp, of the log.
-    fn take_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)], at: Option<Stamp>) {
+    pub(super) fn take_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)], at: Option<Stamp>) {
         let Some(shape) = self.shape(hash) else { return };
         for &(number, before) in floors {
             let Some(theirs) = shape.columns().get(number as usize) else { continue };
@@ -573,7 +554,8 @@ impl<'a> Loading<'a> {
         self.engine.counters.infinite_values.add(infinite);
         self.engine.counters.imported_values.add(samples.len() as u64);
         self.on_disk.current_wal = Some((path.to_owned(), report.intact));
-        let rows = self.rows_of_samples(&samples, Stamp::ZERO);
+        let mut rows = Rows::default();
+        self.rows_of_samples(&samples, Stamp::ZERO, &mut rows);
         self.host.apply(&mut self.state, rows.as_slice(), Stamp::ZERO, self.engine.now());
         let shape = Arc::clone(self.state.shape());
         for buffer in self.state.buffers_mut() {
@@ -581,113 +563,6 @@ impl<'a> Loading<'a> {
             buffer.seal_frozen(&shape);
             buffer.mark_imported();
         }
-    }
-
-    /// Rows for samples that name their series, without those that a newer block of a file covers.
-    fn rows_of_samples(&mut self, samples: &[RawSample], at: Stamp) -> Rows {
-        let store = &self.engine.store;
-        let samples: Vec<&RawSample> =
-            samples.iter().filter(|sample| !self.is_known_better(sample, at)).collect();
-        let wanted: Vec<Wanted> = samples
-            .iter()
-            .map(|sample| {
-                // A metric that nobody configured is carried with the frequency that loses nothing.
-                let fallback = store.auto_frequency_s().unwrap_or(1);
-                let metric = store.metric_from_file(&sample.metric, fallback);
-                let frequency_s = store.catalog().get(metric).frequency_s;
-                Wanted { path: sample.path.clone(), metric, frequency_s, time: sample.time }
-            })
-            .collect();
-        let room = store.series_room();
-        let columns = self.state.register(store.catalog(), &wanted, room, |shape| store.intern(shape));
-        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
-        let known: Vec<Sample> = samples
-            .iter()
-            .zip(columns)
-            .filter_map(|(sample, column)| {
-                Some(Sample { column: column?, time: sample.time, value: sample.value })
-            })
-            .collect();
-        let mut rows = Rows::default();
-        self.state.place(&known, self.engine.placing(), &mut rows);
-        self.without_superseded(&rows, at)
-    }
-
-    /// The rows that no intact block of a file knows better: one that covers the slot as of a later moment.
-    fn without_superseded(&mut self, rows: &Rows, at: Stamp) -> Rows {
-        let mut kept = Rows::default();
-        let oldest = self.engine.oldest();
-        for row in rows.as_slice() {
-            let Some(blocks) = self.blocks.get(usize::from(row.buffer)) else { continue };
-            let fixed_phase = self.engine.is_dumping();
-            let buffer = &mut self.state.buffers_mut()[usize::from(row.buffer)];
-            let (anchor, slot) = if buffer.takes(row.anchor, row.slot) {
-                (row.anchor, row.slot)
-            } else {
-                buffer.place(row.slot, fixed_phase)
-            };
-            let knows_better = |block: &Arc<Block>| {
-                block.header().as_of > at && block.header().covers(anchor, slot) && block.check()
-            };
-            let step = i64::from(buffer.frequency_s());
-            if slot.saturating_add(step) < oldest || blocks.iter().any(knows_better) {
-                continue;
-            }
-            buffer.note_anchor(anchor);
-            let columns = &self.state.shape().buffers()[usize::from(row.buffer)].columns;
-            let floors = self.state.floors();
-            let target = kept.add(row.buffer, anchor, slot);
-            target.cells.extend(row.cells.iter().filter(|(index, value)| {
-                columns.get(*index as usize).is_some_and(|column| slot >= floors.of(*column))
-                    && !value.is_nan()
-            }));
-        }
-        kept
-    }
-
-    /// Applies what the log holds of this host, in the order of positions.
-    fn replay(&mut self) {
-        let frames = self.frames().to_vec();
-        let now = self.engine.now();
-        for frame in frames {
-            let rows = match Record::decode(frame.kind, &frame.payload) {
-                Ok(Record::Rows { shape, rows, .. }) => self.rows_of_frame(shape, rows, frame.stamp),
-                Ok(Record::Samples { samples, .. }) => Some(self.rows_of_samples(&samples, frame.stamp)),
-                Ok(Record::Floors { shape, floors, .. }) => {
-                    self.take_floors(shape, &floors, Some(frame.stamp));
-                    None
-                }
-                _ => None,
-            };
-            if let Some(rows) = rows {
-                self.host.apply(&mut self.state, rows.as_slice(), frame.stamp, now);
-            }
-        }
-    }
-
-    fn rows_of_frame(&mut self, hash: ShapeHash, bytes: &[u8], at: Stamp) -> Option<Rows> {
-        let Some(shape) = self.shape(hash) else {
-            self.engine.counters.frames_without_shape.add(1);
-            return None;
-        };
-        let mut rows = Rows::default();
-        if record::read_rows(bytes, &mut rows).is_err() {
-            self.engine.counters.frames_unreadable.add(1);
-        }
-        if self.strangers.is_empty() && self.state.shape().extends(&shape) {
-            return Some(self.without_superseded(&rows, at));
-        }
-        let mut samples = Vec::new();
-        for row in rows.as_slice() {
-            let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
-            for &(index, value) in &row.cells {
-                let Some(&number) = buffer.columns.get(index as usize) else { continue };
-                let column = &shape.columns()[number as usize];
-                let metric = self.engine.store.catalog().get(column.metric).name.clone();
-                samples.push(RawSample { path: column.path.clone(), metric, time: row.slot, value });
-            }
-        }
-        Some(self.rows_of_samples(&samples, at))
     }
 }
 

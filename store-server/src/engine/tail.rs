@@ -22,7 +22,7 @@ pub(super) struct Frame {
 /// Frames of the log by host, in the order of positions, and the shapes that they are numbered by.
 #[derive(Debug, Default)]
 pub(super) struct LogTail {
-    pub(super) hosts: BTreeMap<(Box<str>, Box<str>), Vec<Frame>>,
+    hosts: BTreeMap<Box<str>, BTreeMap<Box<str>, Vec<Frame>>>,
     pub(super) shapes: HashMap<ShapeHash, Bytes>,
     pub(super) report: ReplayReport,
     /// Frames whose checksum is good and whose content is not: of a newer version, or mistakes of ours.
@@ -47,7 +47,7 @@ impl LogTail {
 
     fn enter(&mut self, frame: Frame) {
         let payload = frame.payload.clone();
-        let key = match Record::decode(frame.kind, &payload) {
+        let (cluster, host) = match Record::decode(frame.kind, &payload) {
             Ok(Record::Shape(bytes)) => {
                 debug_assert_eq!(frame.kind, kind::SHAPE);
                 self.shapes.insert(Shape::hash_of(bytes), frame.payload);
@@ -57,12 +57,26 @@ impl LogTail {
                 Record::Rows { cluster, host, .. }
                 | Record::Floors { cluster, host, .. }
                 | Record::Samples { cluster, host, .. },
-            ) => (cluster.into(), host.into()),
+            ) => (cluster, host),
             Ok(_) | Err(_) => {
                 self.unreadable += 1;
                 return;
             }
         };
-        self.hosts.entry(key).or_default().push(frame);
+        if let Some(frames) = self.hosts.get_mut(cluster).and_then(|hosts| hosts.get_mut(host)) {
+            frames.push(frame);
+        } else {
+            self.hosts.entry(cluster.into()).or_default().insert(host.into(), vec![frame]);
+        }
+    }
+
+    /// Every host that a frame is about: its cluster and its name.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.hosts.iter().flat_map(|(cluster, hosts)| hosts.keys().map(move |host| (&**cluster, &**host)))
+    }
+
+    /// The frames about one host, in the order of positions.
+    pub(super) fn frames(&self, cluster: &str, host: &str) -> &[Frame] {
+        self.hosts.get(cluster).and_then(|hosts| hosts.get(host)).map_or(&[], Vec::as_slice)
     }
 }

@@ -117,12 +117,12 @@ fn campaign(mode: WalSync, histories: u64) {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_invented_in_mode_always() {
-    campaign(WalSync::Always, 6);
+    campaign(WalSync::Always, 20);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_invented_in_mode_interval() {
-    campaign(WalSync::Interval, 6);
+    campaign(WalSync::Interval, 20);
 }
 
 /// Fails one call, or several, or all from there on, and heals afterwards: no panic, no acknowledgement that
