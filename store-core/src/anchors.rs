@@ -1,5 +1,7 @@
 //! [`Anchors`]: from which moments a buffer counts its slots.
 
+use std::sync::Arc;
+
 use crate::Timestamp;
 use crate::grid::Grid;
 
@@ -15,13 +17,14 @@ pub const ANCHOR_SLOTS: i64 = 512;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Anchors {
     frequency_s: u32,
-    sorted: Vec<Timestamp>,
+    /// Shared with the queries of the moment.
+    sorted: Arc<Vec<Timestamp>>,
 }
 
 impl Anchors {
     /// No anchors, of slots of `frequency_s` seconds, at least 1.
     pub fn new(frequency_s: u32) -> Self {
-        Self { frequency_s, sorted: Vec::new() }
+        Self { frequency_s, sorted: Arc::default() }
     }
 
     /// Seconds per slot.
@@ -40,18 +43,19 @@ impl Anchors {
             return;
         }
         if let Err(at) = self.sorted.binary_search(&anchor) {
-            self.sorted.insert(at, anchor);
+            Arc::make_mut(&mut self.sorted).insert(at, anchor);
         }
     }
 
     /// Forgets the anchors that `keep` refuses.
     pub fn retain(&mut self, mut keep: impl FnMut(Timestamp) -> bool) {
-        self.sorted.retain(|anchor| keep(*anchor));
+        Arc::make_mut(&mut self.sorted).retain(|anchor| keep(*anchor));
     }
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.sorted.capacity() * size_of::<Timestamp>()
+        // The counts of the shared list are two words.
+        size_of::<Vec<Timestamp>>() + 2 * size_of::<usize>() + self.sorted.capacity() * size_of::<Timestamp>()
     }
 
     /// The grid of a moment: that of the anchor that governs it.

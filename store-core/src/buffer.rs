@@ -38,7 +38,10 @@ pub struct Buffer {
     frequency_s: u32,
     number: u16,
     anchors: Anchors,
-    blocks: Vec<Held>,
+    /// Shared with the queries of the moment; a change then copies the list.
+    blocks: Arc<Vec<Held>>,
+    /// Whether a block holds slots that another one holds too.
+    overlapping: bool,
     frozen: Option<Head>,
     head: Option<Head>,
 }
@@ -75,6 +78,16 @@ impl Buffer {
         &self.blocks
     }
 
+    /// The same list, to be read later without the host's mutex.
+    pub fn share_blocks(&self) -> Arc<Vec<Held>> {
+        Arc::clone(&self.blocks)
+    }
+
+    /// Whether a block holds slots that another one holds too, which may know them better.
+    pub fn is_overlapping(&self) -> bool {
+        self.overlapping
+    }
+
     /// The full head that is to be encoded.
     pub fn frozen(&self) -> Option<&Head> {
         self.frozen.as_ref()
@@ -89,6 +102,8 @@ impl Buffer {
     pub fn fixed_bytes(&self) -> usize {
         size_of::<Self>()
             + self.anchors.heap_bytes()
+            + size_of::<Vec<Held>>()
+            + 2 * size_of::<usize>()
             + self.blocks.capacity() * size_of::<Held>()
             + self.blocks.len() * size_of::<Block>()
     }
@@ -234,9 +249,19 @@ impl Buffer {
     /// Adds a block in its place.
     pub fn insert(&mut self, block: Arc<Block>, state: BlockState) {
         self.note_anchor(block.header().grid.anchor);
-        let base = block.header().base;
+        let (base, end) = (block.header().base, block.header().end());
         let at = self.blocks.partition_point(|held| held.block.header().base <= base);
-        self.blocks.insert(at, Held { block, state });
+        let reaches_in = |before: &Held| before.block.header().end() > base;
+        let is_reached = |behind: &Held| end > behind.block.header().base;
+        self.overlapping |=
+            self.blocks[..at].last().is_some_and(reaches_in) || self.blocks.get(at).is_some_and(is_reached);
+        Arc::make_mut(&mut self.blocks).insert(at, Held { block, state });
+    }
+
+    /// To be called after blocks went.
+    fn note_removed(&mut self) {
+        let mut pairs = self.blocks.windows(2).map(|pair| (pair[0].block.header(), pair[1].block.header()));
+        self.overlapping = self.overlapping && pairs.any(|(a, b)| a.end() > b.base);
     }
 
     /// The blocks that hold, or overlap, slots of `[from, to)`.
@@ -413,8 +438,9 @@ impl Buffer {
             .collect();
         inside.sort_unstable();
         for at in inside.into_iter().rev() {
-            self.blocks.remove(at);
+            Arc::make_mut(&mut self.blocks).remove(at);
         }
+        self.note_removed();
         self.insert(Arc::new(block), BlockState::Unsaved { first });
     }
 
@@ -430,30 +456,33 @@ impl Buffer {
 
     /// Notes that a block is in a synced file; does nothing if it is no longer the same block.
     pub fn mark_saved(&mut self, block: &Arc<Block>) {
-        if let Some(held) = self.blocks.iter_mut().find(|held| Arc::ptr_eq(&held.block, block)) {
-            held.state = BlockState::Saved;
-        }
+        self.set_state(block, BlockState::Saved);
     }
 
     /// Notes that a block found in a file may not be durable: it is to be saved again.
     pub fn mark_unsaved(&mut self, block: &Arc<Block>, first: Stamp) {
-        if let Some(held) = self.blocks.iter_mut().find(|held| Arc::ptr_eq(&held.block, block)) {
-            held.state = BlockState::Unsaved { first };
+        self.set_state(block, BlockState::Unsaved { first });
+    }
+
+    fn set_state(&mut self, block: &Arc<Block>, state: BlockState) {
+        if let Some(at) = self.blocks.iter().position(|held| Arc::ptr_eq(&held.block, block)) {
+            Arc::make_mut(&mut self.blocks)[at].state = state;
         }
     }
 
     /// Notes that all unsaved blocks come from files of another format, which hold their rows.
     pub fn mark_imported(&mut self) {
-        for held in self.blocks.iter_mut().filter(|held| held.block.header().as_of == Stamp::ZERO) {
+        let blocks = Arc::make_mut(&mut self.blocks).iter_mut();
+        for held in blocks.filter(|held| held.block.header().as_of == Stamp::ZERO) {
             held.state = BlockState::Imported;
         }
     }
 
     /// Drops blocks and heads that end before `time`. Returns how many went.
     pub fn drop_before(&mut self, time: Timestamp) -> usize {
-        let before = self.blocks.len();
-        self.blocks.retain(|held| held.block.header().end() >= time);
-        let mut dropped = before - self.blocks.len();
+        let is_kept = |held: &Held| held.block.header().end() >= time;
+        let mut dropped =
+            if self.blocks.iter().all(is_kept) { 0 } else { self.retain_blocks(|held| is_kept(held)) };
         for head in [&mut self.frozen, &mut self.head] {
             if head.as_ref().is_some_and(|head| head.end() < time) {
                 *head = None;
@@ -469,7 +498,8 @@ impl Buffer {
     /// Drops blocks that `keep` refuses; used when memory runs out and when damage was found.
     pub fn retain_blocks(&mut self, keep: impl FnMut(&Held) -> bool) -> usize {
         let before = self.blocks.len();
-        self.blocks.retain(keep);
+        Arc::make_mut(&mut self.blocks).retain(keep);
+        self.note_removed();
         before - self.blocks.len()
     }
 
@@ -484,7 +514,7 @@ impl Buffer {
     /// the stamp that it returns as the new one: the log is written again after an error.
     pub fn relog(&mut self, mut visit: impl FnMut(&[Row]) -> Stamp) {
         let number = self.number;
-        for held in &mut self.blocks {
+        for held in Arc::make_mut(&mut self.blocks) {
             if let BlockState::Unsaved { .. } = held.state {
                 let rows = rows_of_block(number, &held.block);
                 let stamp = visit(&rows);

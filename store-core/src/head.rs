@@ -176,8 +176,17 @@ impl Head {
         self.cells[row as usize * self.stride as usize + column as usize]
     }
 
+    /// The cells of a row that was written, those of the first columns; columns behind them have no value.
+    ///
+    /// # Panics
+    /// If the row was not written.
+    pub fn cells(&self, row: u32) -> &[f32] {
+        assert!(row < self.rows, "a row that was written");
+        &self.cells[row as usize * self.stride as usize..][..self.stride as usize]
+    }
+
     /// The written rows of a column.
-    pub fn column(&self, column: u32) -> impl DoubleEndedIterator<Item = f32> + '_ {
+    pub fn column(&self, column: u32) -> impl DoubleEndedIterator<Item = f32> + ExactSizeIterator + '_ {
         (0..self.rows).map(move |row| self.value(row, column))
     }
 

@@ -256,6 +256,15 @@ impl HostState {
             && self.buffers.iter().all(|buffer| buffer.blocks().is_empty() && buffer.heads().next().is_none())
     }
 
+    /// Whether there is a sample that is not freed. A host without one is none: a restart may not even find it.
+    pub fn has_samples(&self) -> bool {
+        let mut columns = (0..).zip(self.shape.columns());
+        columns.any(|(number, column)| {
+            let buffer = &self.buffers[usize::from(column.buffer)];
+            crate::query::last_sample(buffer, column.index, self.floors.of(number)).is_some()
+        })
+    }
+
     /// Takes a shape that extends the present one, with empty buffers behind those that are there.
     ///
     /// # Panics

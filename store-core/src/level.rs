@@ -75,8 +75,12 @@ impl Level {
             Some((Element::Group(names), rest)) => {
                 // In the order of the tree: the answer must not depend on the order asked for. A name that is
                 // asked for twice counts twice, as the original has it.
-                for (name, child) in &self.children {
-                    for _ in names.iter().filter(|asked| *asked == name) {
+                let mut names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                names.sort_unstable();
+                let mut children = self.children.iter().peekable();
+                for name in names {
+                    while children.next_if(|(child, _)| &***child < name).is_some() {}
+                    if let Some((_, child)) = children.peek().filter(|(child, _)| &***child == name) {
                         child.select(rest, metric, found);
                     }
                 }

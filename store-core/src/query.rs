@@ -2,9 +2,9 @@
 
 mod column;
 mod samples;
+mod sum;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use self::column::{BufferPlan, ColumnPlan};
 use crate::Timestamp;
@@ -28,6 +28,8 @@ pub struct Series {
     pub to: Timestamp,
     /// Seconds from one value to the next.
     pub resolution_s: i64,
+    /// How many values were read; resampling leaves fewer.
+    pub points_read: usize,
 }
 
 /// Why a query has no answer.
@@ -69,22 +71,33 @@ pub struct Range {
 /// The most values of a run: two years of seconds. Samples further apart come from damage or a broken clock.
 pub const RUN_ROWS_MAX: i64 = 1 << 26;
 
-/// Everything a query needs of one host: clones of blocks and copies of head cells.
+/// Everything a query needs of one host, shared with it: lists of blocks, and rows of heads.
 ///
 /// Evaluated without any lock, rather than under the host's: decoding, and reading what is only mapped, take longer
-/// than a batch of samples may wait.
+/// than a batch of samples may wait. What changes meanwhile is copied by whoever changes it.
 #[derive(Debug)]
 pub struct Plan {
-    series: Vec<SeriesPlan>,
+    buffers: Vec<BufferPlan>,
+    /// Those of one series after the other.
+    columns: Vec<PlannedColumn>,
     aggregation: Aggregation,
     frequency_s: u32,
 }
 
-/// One series: its columns at the frequency of the answer last, those of older frequencies in front.
-#[derive(Debug)]
-struct SeriesPlan {
-    columns: Vec<ColumnPlan>,
-    frequency_s: u32,
+/// A column, and the place of its buffer in the plan.
+#[derive(Debug, Clone, Copy)]
+struct PlannedColumn {
+    series: u32,
+    index: u32,
+    buffer: usize,
+    floor: Timestamp,
+}
+
+/// A series of a plan by its columns: those at the frequency of the answer last, those of older frequencies in front.
+#[derive(Debug, Clone, Copy)]
+struct SeriesPlan<'p> {
+    plan: &'p Plan,
+    columns: &'p [PlannedColumn],
 }
 
 impl Plan {
@@ -101,23 +114,41 @@ impl Plan {
     }
 
     fn of(state: &HostState, selected: &[&[u32]], frequency_s: u32, aggregation: Aggregation) -> Self {
-        let mut buffers: Vec<Option<Arc<BufferPlan>>> = vec![None; state.buffers().len()];
-        let series = selected
-            .iter()
-            .map(|columns| {
-                let gather = |&number: &u32| ColumnPlan::gather(state, number, &mut buffers);
-                let mut columns: Vec<ColumnPlan> = columns.iter().map(gather).collect();
-                columns.sort_by_key(|column| column.frequency_s() == frequency_s);
-                SeriesPlan { columns, frequency_s }
-            })
-            .collect();
-        Self { series, aggregation, frequency_s }
+        let mut plan = Self {
+            buffers: Vec::new(),
+            columns: Vec::with_capacity(selected.len()),
+            aggregation,
+            frequency_s,
+        };
+        for (series, numbers) in (0..).zip(selected) {
+            let begin = plan.columns.len();
+            for &number in *numbers {
+                let column = &state.shape().columns()[number as usize];
+                // Mostly there is one buffer, or it is the last one found.
+                let known = plan.buffers.iter().rposition(|known| known.number == column.buffer);
+                let buffer = known.unwrap_or_else(|| {
+                    let buffer = &state.buffers()[usize::from(column.buffer)];
+                    plan.buffers.push(BufferPlan::gather(buffer, column.buffer));
+                    plan.buffers.len() - 1
+                });
+                let floor = state.floors().of(number);
+                plan.columns.push(PlannedColumn { series, index: column.index, buffer, floor });
+            }
+            plan.columns[begin..]
+                .sort_by_key(|column| plan.buffers[column.buffer].frequency_s() == frequency_s);
+        }
+        plan
+    }
+
+    fn series(&self) -> impl Iterator<Item = SeriesPlan<'_>> {
+        let of_one = self.columns.chunk_by(|a, b| a.series == b.series);
+        of_one.map(|columns| SeriesPlan { plan: self, columns })
     }
 
     /// The samples in `[from, to)` as values from slot to slot: the time of the first sample, and everything up
     /// to the last one. `None` if there is none. Of more than [`RUN_ROWS_MAX`] slots the newest.
     pub fn run(&self, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Vec<f32>)> {
-        let series = self.series.first()?;
+        let series = self.series().next()?;
         let step = i64::from(self.frequency_s);
         let (first, end) = series.extent(Timestamp::MIN, Timestamp::MAX)?;
         let end = end.min(to);
@@ -151,18 +182,27 @@ impl Plan {
         if range.from > range.to {
             return Err(QueryError::InvalidRange);
         }
-        let found: Vec<(&SeriesPlan, (Timestamp, Timestamp))> = self
-            .series
-            .iter()
-            .filter_map(|series| Some((series, series.extent(range.from, range.to)?)))
-            .collect();
-        if found.len() > 1 && self.aggregation == Aggregation::None {
+        // Only columns that are read on their own grid, one for each series, can be added block by block.
+        let mut simple: Vec<ColumnPlan<'_>> = Vec::with_capacity(self.columns.len());
+        let mut found: Vec<SeriesPlan<'_>> = Vec::new();
+        let mut extent: Option<(Timestamp, Timestamp)> = None;
+        let mut count = 0;
+        for series in self.series() {
+            let Some((first, end)) = series.extent(range.from, range.to) else { continue };
+            let (least, greatest) = extent.unwrap_or((first, end));
+            extent = Some((least.min(first), greatest.max(end)));
+            match series.simple() {
+                Some(column) if simple.len() == count => simple.push(column),
+                _ => found.push(series),
+            }
+            count += 1;
+        }
+        if count > 1 && self.aggregation == Aggregation::None {
             return Err(QueryError::InvalidAggregation);
         }
-        let extents = || found.iter().map(|(_, extent)| *extent);
-        let Some(first) = extents().map(|(first, _)| first).min() else { return Ok(None) };
+        let Some((first, end)) = extent else { return Ok(None) };
         let from = range.from.max(first);
-        let end = extents().map(|(_, end)| end).fold(from, Timestamp::max).min(range.to);
+        let end = from.max(end).min(range.to);
         let step = i64::from(self.frequency_s);
         let span = end.saturating_sub(from).max(0);
         let points = span.div_euclid(step) + i64::from(span % step != 0);
@@ -171,44 +211,51 @@ impl Plan {
             return Err(QueryError::TooManyPoints { points, limit: range.points_max });
         }
         let points = usize::try_from(points).unwrap_or(0);
-        let values = self.values(found.iter().map(|(series, _)| *series), from, points);
-        let to = from + points as i64 * step;
-        let (values, resolution_s) = resample::resample(Resampler::Lttb, values, step, range.resolution_s)?;
-        Ok(Some(Series { values, from, to, resolution_s }))
-    }
-
-    fn values<'a>(
-        &self,
-        series: impl ExactSizeIterator<Item = &'a SeriesPlan>,
-        from: Timestamp,
-        points: usize,
-    ) -> Vec<f64> {
-        let count = series.len();
-        let mut one = vec![f32::NAN; points];
         // 0 + x is x for all but -0, which one series alone must keep.
-        let mut sums = vec![-0.0; points];
-        for series in series {
+        let mut values = vec![-0.0; points];
+        for columns in simple.chunk_by(|a, b| std::ptr::eq(a.buffer, b.buffer)) {
+            sum::add(columns[0].buffer, columns, from, &mut values);
+        }
+        let mut one = if found.is_empty() { Vec::new() } else { vec![f32::NAN; points] };
+        for series in found {
             one.fill(f32::NAN);
             series.read(from, &mut one);
-            sums.iter_mut().zip(&one).for_each(|(sum, &value)| *sum += f64::from(value));
+            values.iter_mut().zip(&one).for_each(|(sum, &value)| *sum += f64::from(value));
         }
         if self.aggregation == Aggregation::Avg && count > 1 {
             let share = 1.0 / count as f64;
-            sums.iter_mut().for_each(|sum| *sum *= share);
+            values.iter_mut().for_each(|sum| *sum *= share);
         }
-        sums
+        let to = from + points as i64 * step;
+        let (values, resolution_s) = resample::resample(Resampler::Lttb, values, step, range.resolution_s)?;
+        Ok(Some(Series { values, from, to, resolution_s, points_read: points }))
     }
 }
 
-impl SeriesPlan {
+impl<'p> SeriesPlan<'p> {
+    fn columns(self) -> impl DoubleEndedIterator<Item = ColumnPlan<'p>> {
+        self.columns.iter().map(move |column| ColumnPlan {
+            buffer: &self.plan.buffers[column.buffer],
+            index: column.index,
+            floor: column.floor,
+        })
+    }
+
+    /// Its only column, if that has the frequency of the answer.
+    fn simple(self) -> Option<ColumnPlan<'p>> {
+        let on_grid = |column: &ColumnPlan<'_>| column.frequency_s() == self.plan.frequency_s;
+        if self.columns.len() == 1 { self.columns().next().filter(on_grid) } else { None }
+    }
+
     /// From what its steps are counted: at the frequency of the answer, whatever that of the samples was.
-    fn anchors(&self) -> Cow<'_, Anchors> {
-        let Some(last) = self.columns.last() else { return Cow::Owned(Anchors::new(self.frequency_s)) };
-        if last.frequency_s() == self.frequency_s && !last.anchors().as_slice().is_empty() {
+    fn anchors(self) -> Cow<'p, Anchors> {
+        let frequency_s = self.plan.frequency_s;
+        let Some(last) = self.columns().next_back() else { return Cow::Owned(Anchors::new(frequency_s)) };
+        if last.frequency_s() == frequency_s && !last.anchors().as_slice().is_empty() {
             return Cow::Borrowed(last.anchors());
         }
-        let mut anchors = Anchors::new(self.frequency_s);
-        if let Some(first) = self.columns.iter().find_map(|column| column.anchors().as_slice().first()) {
+        let mut anchors = Anchors::new(frequency_s);
+        if let Some(first) = self.columns().find_map(|column| column.anchors().as_slice().first()) {
             anchors.note(*first);
         }
         Cow::Owned(anchors)
@@ -216,12 +263,13 @@ impl SeriesPlan {
 
     /// The slot of the first sample, and where the slot of the newest one ends; `None` without a sample. What is
     /// before `from`, or at or behind `to`, need not be exact.
-    fn extent(&self, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    fn extent(self, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        let frequency_s = self.plan.frequency_s;
         let anchors = self.anchors();
-        let step = i64::from(self.frequency_s);
+        let step = i64::from(frequency_s);
         let mut extent: Option<(Timestamp, Timestamp)> = None;
-        for column in &self.columns {
-            let on_grid = column.frequency_s() == self.frequency_s;
+        for column in self.columns() {
+            let on_grid = column.frequency_s() == frequency_s;
             // Off the grid a sample is found up to half a step from its time.
             let margin = if on_grid { 0 } else { step };
             let (Some(mut first), Some(mut last)) =
@@ -240,17 +288,15 @@ impl SeriesPlan {
     }
 
     /// Fills `out`, which is all missing, with one value per step from `from` on.
-    fn read(&self, from: Timestamp, out: &mut [f32]) {
-        if let [only] = &self.columns[..]
-            && only.frequency_s() == self.frequency_s
-        {
+    fn read(self, from: Timestamp, out: &mut [f32]) {
+        if let Some(only) = self.simple() {
             return only.read_on_grid(from, out);
         }
         let anchors = self.anchors();
         let mut of_column = vec![f32::NAN; out.len()];
-        for column in &self.columns {
+        for column in self.columns() {
             of_column.fill(f32::NAN);
-            if column.frequency_s() == self.frequency_s {
+            if column.frequency_s() == self.plan.frequency_s {
                 column.read_on_grid(from, &mut of_column);
             } else {
                 column.read_off_grid(&anchors, from, &mut of_column);

@@ -24,12 +24,13 @@ impl Stats {
         let (mut count, mut sum) = (0_u64, 0.0_f64);
         let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
         for &value in values {
-            if !value.is_nan() {
-                count += 1;
-                sum += value;
-                min = if value < min { value } else { min };
-                max = if value > max { value } else { max };
-            }
+            // Without a branch: gaps come as they like. A sum that began at plus zero is never minus zero, so that
+            // adding zero for what is missing keeps its bits; and a NaN is neither less nor greater.
+            let is_there = !value.is_nan();
+            count += u64::from(is_there);
+            sum += if is_there { value } else { 0.0 };
+            min = if value < min { value } else { min };
+            max = if value > max { value } else { max };
         }
         if count == 0 {
             return Self::NONE;

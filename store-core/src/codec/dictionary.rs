@@ -3,7 +3,7 @@
 use super::{
     CodecError, ROWS_MAX,
     cursor::Cursor,
-    pack::{Room, bits_of, pack, packed_bytes, unpack},
+    pack::{bits_of, pack, packed_bytes, unpack, with_room},
     scheme::{self, Rank, Scheme},
 };
 
@@ -38,15 +38,16 @@ pub(super) fn decode(
     let width = width(entries);
     let offset = cursor.offset();
     let bytes = cursor.take(packed_bytes(count, width))?;
-    let mut room = Room::new();
-    let numbers = unpack(bytes, width, skip, out.len(), &mut room);
-    if numbers.iter().fold(0, |greatest, &number| number.max(greatest)) as usize >= entries {
-        return Err(Cursor::bad(offset, "number of an entry"));
-    }
-    let mut values = [0.0; ROWS_MAX];
-    scheme::decode(cursor, entries, 0, &mut values[..entries], Rank::Dictionary)?;
-    for (slot, &number) in out.iter_mut().zip(&*numbers) {
-        *slot = values[(number & 0xff) as usize];
-    }
-    Ok(())
+    with_room(out.len(), |room| {
+        let numbers = unpack(bytes, width, skip, out.len(), room);
+        if numbers.iter().fold(0, |greatest, &number| number.max(greatest)) as usize >= entries {
+            return Err(Cursor::bad(offset, "number of an entry"));
+        }
+        let mut values = [0.0; ROWS_MAX];
+        scheme::decode(cursor, entries, 0, &mut values[..entries], Rank::Dictionary)?;
+        for (slot, &number) in out.iter_mut().zip(&*numbers) {
+            *slot = values[(number & 0xff) as usize];
+        }
+        Ok(())
+    })
 }

@@ -7,7 +7,7 @@ use super::{
     cursor::Cursor,
     fit::Fit,
     image::{Image, MIDDLE},
-    pack::{Room, pack, packed_bytes, unpack},
+    pack::{pack, packed_bytes, unpack, with_room},
     scheme::Scheme,
 };
 
@@ -164,12 +164,13 @@ pub(super) fn decode(
     out: &mut [f32],
 ) -> Result<(), CodecError> {
     let head = Head::read(cursor, count, false)?;
-    let mut room = Room::new();
-    let integers = unpack(head.integers, head.width, skip, out.len(), &mut room);
-    for x in &mut *integers {
-        *x = head.base.wrapping_add(*x << head.shift);
-    }
-    image.floats(integers, out);
+    with_room(out.len(), |room| {
+        let integers = unpack(head.integers, head.width, skip, out.len(), room);
+        for x in &mut *integers {
+            *x = head.base.wrapping_add(*x << head.shift);
+        }
+        image.floats(integers, out);
+    });
     head.patches.each(skip, out.len(), |index, bits| out[index] = f32::from_bits(bits));
     Ok(())
 }
@@ -186,8 +187,16 @@ pub(super) fn decode_delta(
     if out.is_empty() {
         return Ok(());
     }
-    let mut room = Room::new();
-    let integers = unpack(head.integers, head.width, 0, skip + out.len() - 1, &mut room);
+    let len = skip + out.len() - 1;
+    with_room(len, |room| {
+        sum_differences(image, &head, unpack(head.integers, head.width, 0, len, room), out)
+    });
+    Ok(())
+}
+
+/// Turns differences into the floats that they lead to, the last of them into `out`.
+fn sum_differences(image: Image, head: &Head<'_>, integers: &mut [u32], out: &mut [f32]) {
+    let skip = integers.len() + 1 - out.len();
     for difference in &mut *integers {
         *difference = head.base.wrapping_add(*difference << head.shift);
     }
@@ -206,5 +215,4 @@ pub(super) fn decode_delta(
         }
         _ => image.floats(&integers[skip - 1..], out),
     }
-    Ok(())
 }

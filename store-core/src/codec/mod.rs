@@ -150,12 +150,16 @@ pub fn sum_into(
     range: Range<usize>,
     sums: &mut [f64],
 ) -> Result<(), CodecError> {
-    let mut values = [0.0; ROWS_MAX];
-    let len = range.len().min(ROWS_MAX);
-    decode_with(codec, payload, rows, range, &mut values[..len])?;
-    assert_eq!(sums.len(), len, "the sums are as long as the range");
-    for (sum, &value) in sums.iter_mut().zip(&values) {
-        *sum += f64::from(value);
+    let mut add = |values: &mut [f32]| {
+        decode_with(codec, payload, rows, range.clone(), values)?;
+        assert_eq!(sums.len(), values.len(), "the sums are as long as the range");
+        for (sum, &value) in sums.iter_mut().zip(&*values) {
+            *sum += f64::from(value);
+        }
+        Ok(())
+    };
+    match range.len() {
+        len @ ..=pack::SHORT => add(&mut [0.0; pack::SHORT][..len]),
+        len => add(&mut [0.0; ROWS_MAX][..len.min(ROWS_MAX)]),
     }
-    Ok(())
 }

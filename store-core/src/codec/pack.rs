@@ -43,19 +43,27 @@ pub(super) fn pack(values: impl IntoIterator<Item = u32>, width: u32, out: &mut 
 /// Values that are unpacked together: they take whole bytes, whatever their width.
 const GROUP: usize = 8;
 
-/// Where values are unpacked to.
-pub(super) struct Room([u32; ROWS_MAX + GROUP]);
+/// Rows of a block that was a head: its columns take little enough time that clearing more room than they need shows.
+pub(super) const SHORT: usize = 64;
 
-impl Room {
-    pub(super) fn new() -> Self {
-        Self([0; ROWS_MAX + GROUP])
+/// Where values are unpacked to.
+pub(super) type Room = [[u32; GROUP]];
+
+/// Calls `work` with room to unpack `len` values to, [`ROWS_MAX`] at most.
+#[inline]
+pub(super) fn with_room<R>(len: usize, work: impl FnOnce(&mut Room) -> R) -> R {
+    // One group more: the first value may be the last of its group.
+    if len <= SHORT {
+        work(&mut [[0; GROUP]; SHORT / GROUP + 1])
+    } else {
+        work(&mut [[0; GROUP]; ROWS_MAX / GROUP + 1])
     }
 }
 
 /// Reads `len` values of `width` bits, from the `skip`-th on.
 ///
 /// # Panics
-/// If `bytes` holds fewer values, or there are more than [`ROWS_MAX`].
+/// If `bytes` holds fewer values, or `room` is not one for as many.
 pub(super) fn unpack<'a>(
     bytes: &[u8],
     width: u32,
@@ -66,9 +74,8 @@ pub(super) fn unpack<'a>(
     let before = skip % GROUP;
     let groups = (before + len).div_ceil(GROUP);
     let bytes = &bytes[(skip - before) / 8 * width as usize..packed_bytes(skip + len, width)];
-    let (room_groups, _) = room.0.as_chunks_mut();
-    unpack_groups(bytes, width, &mut room_groups[..groups]);
-    &mut room.0[before..before + len]
+    unpack_groups(bytes, width, &mut room[..groups]);
+    &mut room.as_flattened_mut()[before..before + len]
 }
 
 /// Unpacks with code made for the width: all shifts are constants then.
@@ -114,7 +121,7 @@ fn unpack_group<const WIDTH: usize>(bytes: &[u8], group: &mut [u32; GROUP]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Room, bits_of, mask, pack, packed_bytes, unpack};
+    use super::{bits_of, mask, pack, packed_bytes, unpack, with_room};
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     #[test]
@@ -142,9 +149,10 @@ mod tests {
                 assert_eq!(bytes.len(), packed_bytes(count, width));
                 for skip in [0, 1, 3, 8, 100, 255] {
                     if skip <= count {
-                        let mut room = Room::new();
-                        let got = unpack(&bytes, width, skip, count - skip, &mut room);
-                        assert_eq!(got, &values[skip..], "width {width}, {count} values from {skip}");
+                        with_room(count - skip, |room| {
+                            let got = unpack(&bytes, width, skip, count - skip, room);
+                            assert_eq!(got, &values[skip..], "width {width}, {count} values from {skip}");
+                        });
                     }
                 }
             }

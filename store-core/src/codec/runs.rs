@@ -3,7 +3,7 @@
 use super::{
     CodecError, ROWS_MAX,
     cursor::Cursor,
-    pack::{Room, bits_of, pack, packed_bytes, unpack},
+    pack::{bits_of, pack, packed_bytes, unpack, with_room},
     scheme::{self, Rank, Scheme},
 };
 
@@ -36,8 +36,21 @@ pub(super) fn decode(
     }
     let offset = cursor.offset();
     let bytes = cursor.take(packed_bytes(runs, width))?;
-    let mut room = Room::new();
-    let lengths = unpack(bytes, width, 0, runs, &mut room);
+    with_room(runs, |room| {
+        let lengths = unpack(bytes, width, 0, runs, room);
+        decode_values(cursor, lengths, offset, count, skip, out)
+    })
+}
+
+/// Reads what is behind the lengths, which begin at `offset`.
+fn decode_values(
+    cursor: &mut Cursor<'_>,
+    lengths: &[u32],
+    offset: usize,
+    count: usize,
+    skip: usize,
+    out: &mut [f32],
+) -> Result<(), CodecError> {
     // At most 255 * 256: no overflow.
     if lengths.iter().map(|&length| length as usize + 1).sum::<usize>() != count {
         return Err(Cursor::bad(offset, "lengths of runs"));
@@ -56,7 +69,7 @@ pub(super) fn decode(
     }
     let mut values = [0.0; ROWS_MAX];
     let values = &mut values[..last.saturating_sub(first)];
-    scheme::decode(cursor, runs, first, values, Rank::Runs)?;
+    scheme::decode(cursor, lengths.len(), first, values, Rank::Runs)?;
     let mut at = begin;
     for (&value, &length) in values.iter().zip(&lengths[first..]) {
         let until = (at + length as usize + 1).min(end);

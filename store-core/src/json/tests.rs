@@ -85,6 +85,22 @@ fn random_values_of_every_size_read_as_the_standard_library_writes_them() {
 }
 
 #[test]
+fn values_on_both_sides_of_what_is_rounded_by_the_processor_read_alike() {
+    let mut rng = StdRng::seed_from_u64(6);
+    for _ in 0..60_000 {
+        // Up to 2^44, and 8 to 11 bits at the end of the fraction that are zero.
+        let exponent = 1023 + rng.random_range(0..45_u64);
+        let fraction = (rng.random::<u64>() & ((1 << 52) - 1)) >> 12 << rng.random_range(8..12);
+        assert_as_std(f64::from_bits(exponent << 52 | fraction));
+        // Ties of each number of decimals.
+        let whole = f64::from(rng.random_range(-1_000_000..1_000_000));
+        for odd in [0.5, 0.25, 0.125, 0.0625, 0.1875] {
+            assert_as_std(whole + odd);
+        }
+    }
+}
+
+#[test]
 fn an_array_is_its_values_with_commas() {
     let mut rng = StdRng::seed_from_u64(4);
     for len in [0, 1, 2, 127, 128, 129, 600] {

@@ -2,91 +2,128 @@
 
 use std::sync::Arc;
 
-use super::samples::{first_in, first_in_block, last_in, last_in_block};
+use super::samples::{first_in_block, first_in_head, last_in_block, last_in_head};
 use crate::Timestamp;
 use crate::anchors::Anchors;
 use crate::block::{BLOCK_ROWS_MAX, Block};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Held};
 use crate::grid::Grid;
-use crate::host::HostState;
+use crate::head::Head;
 
-/// The blocks of a buffer, shared by all columns of it that a query reads.
+/// What a buffer holds at one moment, shared with it rather than copied.
 #[derive(Debug)]
 pub(super) struct BufferPlan {
+    /// Its number in the host.
+    pub(super) number: u16,
     anchors: Anchors,
     /// In the order of bases.
-    blocks: Vec<Arc<Block>>,
+    blocks: Arc<Vec<Held>>,
     /// Whether a block holds slots that another one holds too, which may know them better.
     overlapping: bool,
-}
-
-/// Rows of a head, copied for one column.
-#[derive(Debug)]
-struct Tail {
-    grid: Grid,
-    base: Timestamp,
-    values: Vec<f32>,
+    /// In the order of time.
+    heads: [Option<Head>; 2],
 }
 
 /// A column, and the rows of its buffer.
-#[derive(Debug)]
-pub(super) struct ColumnPlan {
-    buffer: Arc<BufferPlan>,
-    index: u32,
-    /// In the order of time.
-    tails: Vec<Tail>,
-    floor: Timestamp,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ColumnPlan<'p> {
+    pub(super) buffer: &'p BufferPlan,
+    pub(super) index: u32,
+    pub(super) floor: Timestamp,
 }
 
 impl BufferPlan {
-    fn gather(buffer: &Buffer) -> Self {
-        let blocks: Vec<Arc<Block>> = buffer.blocks().iter().map(|held| Arc::clone(&held.block)).collect();
-        let overlapping = blocks.windows(2).any(|pair| pair[0].header().end() > pair[1].header().base);
-        Self { anchors: buffer.anchors().clone(), blocks, overlapping }
-    }
-}
-
-impl ColumnPlan {
-    /// The column of a number; `buffers` has the buffers that are gathered already.
-    pub(super) fn gather(state: &HostState, number: u32, buffers: &mut [Option<Arc<BufferPlan>>]) -> Self {
-        let column = &state.shape().columns()[number as usize];
-        let at = usize::from(column.buffer);
-        let buffer = &state.buffers()[at];
-        let plan = buffers[at].get_or_insert_with(|| Arc::new(BufferPlan::gather(buffer)));
-        let tails = buffer
-            .heads()
-            .map(|head| Tail {
-                grid: head.grid(),
-                base: head.base(),
-                values: head.column(column.index).collect(),
-            })
-            .collect();
-        Self { buffer: Arc::clone(plan), index: column.index, tails, floor: state.floors().of(number) }
+    pub(super) fn gather(buffer: &Buffer, number: u16) -> Self {
+        let mut heads = buffer.heads().cloned();
+        Self {
+            number,
+            anchors: buffer.anchors().clone(),
+            blocks: buffer.share_blocks(),
+            overlapping: buffer.is_overlapping(),
+            heads: [heads.next(), heads.next()],
+        }
     }
 
     pub(super) fn frequency_s(&self) -> u32 {
-        self.buffer.anchors.frequency_s()
+        self.anchors.frequency_s()
     }
 
-    pub(super) fn anchors(&self) -> &Anchors {
+    pub(super) fn step(&self) -> i64 {
+        i64::from(self.frequency_s())
+    }
+
+    pub(super) fn heads(&self) -> impl Iterator<Item = &Head> {
+        self.heads.iter().flatten()
+    }
+
+    fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
+        self.blocks.iter().map(|held| &*held.block)
+    }
+
+    /// The blocks of a grid that hold slots of `[from, to)`, in the order of bases.
+    pub(super) fn blocks_within(
+        &self,
+        grid: Grid,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> impl Iterator<Item = &Block> {
+        let reach = i64::from(BLOCK_ROWS_MAX) * self.step();
+        let first = self.blocks.partition_point(|held| held.block.header().base <= from - reach);
+        self.blocks[first..]
+            .iter()
+            .map(|held| &*held.block)
+            .take_while(move |block| block.header().base < to)
+            .filter(move |block| block.header().grid == grid && block.header().end() > from)
+    }
+
+    /// Calls `visit` with each part of `steps` steps from `from` on that has one grid: the grid, the slot of the
+    /// first step, and the part.
+    pub(super) fn each_grid(
+        &self,
+        from: Timestamp,
+        steps: usize,
+        mut visit: impl FnMut(Grid, Timestamp, std::ops::Range<usize>),
+    ) {
+        let step = self.step();
+        let mut done = 0;
+        while done < steps {
+            let time = from + done as i64 * step;
+            let Some((grid, until)) = self.anchors.grid_until(time) else { return };
+            let part = (until.saturating_sub(time).saturating_add(step - 1) / step).max(1);
+            let part = usize::try_from(part).unwrap_or(usize::MAX).min(steps - done);
+            visit(grid, grid.slot(time), done..done + part);
+            done += part;
+        }
+    }
+}
+
+impl<'p> ColumnPlan<'p> {
+    pub(super) fn frequency_s(self) -> u32 {
+        self.buffer.frequency_s()
+    }
+
+    pub(super) fn anchors(self) -> &'p Anchors {
         &self.buffer.anchors
     }
 
-    fn step(&self) -> i64 {
-        i64::from(self.frequency_s())
+    fn step(self) -> i64 {
+        self.buffer.step()
     }
 
     /// The slot of the oldest sample that is not hidden; any time before `known_by` if it is certain that there is a
     /// sample before that.
-    pub(super) fn first(&self, known_by: Timestamp) -> Option<Timestamp> {
-        let mut first = self
-            .tails
-            .iter()
-            .filter_map(|tail| {
-                first_in(tail.base, tail.grid.frequency_s, tail.values.iter().copied(), self.floor)
-            })
-            .min();
-        for block in &self.buffer.blocks {
+    pub(super) fn first(self, known_by: Timestamp) -> Option<Timestamp> {
+        // The row just before the range lies next to those that will be read; the oldest block does not.
+        let step = self.step();
+        for head in self.buffer.heads().filter(|head| head.base() < known_by) {
+            let rows = (known_by.saturating_sub(head.base()) / step).min(i64::from(head.rows()));
+            let slot = head.base() + (rows - 1) * step;
+            if rows > 0 && slot >= self.floor && !head.value(rows as u32 - 1, self.index).is_nan() {
+                return Some(slot);
+            }
+        }
+        let mut first: Option<Timestamp> = None;
+        for block in self.buffer.blocks() {
             let header = block.header();
             if first.is_some_and(|first| first <= header.base) {
                 break;
@@ -100,21 +137,18 @@ impl ColumnPlan {
                 first = first.into_iter().chain(first_in_block(block, self.index, self.floor)).min();
             }
         }
-        first
+        let heads = self.buffer.heads().filter(|head| first.is_none_or(|first| head.base() < first));
+        let in_heads = heads.filter_map(|head| first_in_head(head, self.index, self.floor)).min();
+        first.into_iter().chain(in_heads).min()
     }
 
     /// The slot of the newest sample that is not hidden; any time from `known_from` on if it is certain that there is
     /// a sample there.
-    pub(super) fn last(&self, known_from: Timestamp) -> Option<Timestamp> {
+    pub(super) fn last(self, known_from: Timestamp) -> Option<Timestamp> {
         let step = self.step();
-        let mut last = self
-            .tails
-            .iter()
-            .filter_map(|tail| {
-                last_in(tail.base, tail.grid.frequency_s, tail.values.iter().copied(), self.floor)
-            })
-            .max();
-        for block in self.buffer.blocks.iter().rev() {
+        let in_heads = self.buffer.heads().filter_map(|head| last_in_head(head, self.index, self.floor));
+        let mut last = in_heads.max();
+        for block in self.buffer.blocks().rev() {
             let header = block.header();
             if last.is_some_and(|last| header.base + i64::from(BLOCK_ROWS_MAX) * step <= last) {
                 break;
@@ -135,7 +169,7 @@ impl ColumnPlan {
     }
 
     /// The slots of a block's range that have a sample, whichever block knows them best.
-    fn seen(&self, block: &Block) -> impl DoubleEndedIterator<Item = Timestamp> + use<> {
+    fn seen(self, block: &Block) -> impl DoubleEndedIterator<Item = Timestamp> + use<> {
         let header = block.header();
         let mut values = vec![f32::NAN; header.rows as usize];
         self.read_slots(header.grid, header.base, &mut values);
@@ -146,38 +180,19 @@ impl ColumnPlan {
 
     /// Fills `out`, which is all missing, with one value per step of the buffer's own frequency from `from` on: each
     /// step takes the slot that contains it.
-    pub(super) fn read_on_grid(&self, from: Timestamp, out: &mut [f32]) {
-        let step = self.step();
-        let mut done = 0;
-        while done < out.len() {
-            let time = from + done as i64 * step;
-            let Some((grid, until)) = self.buffer.anchors.grid_until(time) else { return };
-            let steps = (until.saturating_sub(time).saturating_add(step - 1) / step).max(1);
-            let steps = usize::try_from(steps).unwrap_or(usize::MAX).min(out.len() - done);
-            self.read_slots(grid, grid.slot(time), &mut out[done..done + steps]);
-            done += steps;
-        }
+    pub(super) fn read_on_grid(self, from: Timestamp, out: &mut [f32]) {
+        self.buffer
+            .each_grid(from, out.len(), |grid, first, part| self.read_slots(grid, first, &mut out[part]));
     }
 
     /// Consecutive slots of one grid, from `first` on.
-    fn read_slots(&self, grid: Grid, first: Timestamp, out: &mut [f32]) {
+    pub(super) fn read_slots(self, grid: Grid, first: Timestamp, out: &mut [f32]) {
         let step = self.step();
         let end = first + out.len() as i64 * step;
-        let reach = i64::from(BLOCK_ROWS_MAX) * step;
-        let blocks = &self.buffer.blocks;
-        let from = blocks.partition_point(|block| block.header().base <= first - reach);
-        let to = blocks.partition_point(|block| block.header().base < end);
-        let mut here: Vec<&Arc<Block>> = blocks[from..to.max(from)]
-            .iter()
-            .filter(|block| block.header().grid == grid && block.header().end() > first)
-            .collect();
-        if self.buffer.overlapping {
-            here.sort_by_key(|block| block.header().as_of);
-        }
-        for block in here {
+        let read = |block: &Block, out: &mut [f32]| {
             let header = block.header();
             if self.index >= header.columns {
-                continue;
+                return;
             }
             let (low, high) = (first.max(header.base), end.min(header.end()));
             let at = ((low - first) / step) as usize;
@@ -187,33 +202,49 @@ impl ColumnPlan {
             if !block.check() || block.decode(self.index, rows, target).is_err() {
                 target.fill(f32::NAN);
             }
+        };
+        let here = self.buffer.blocks_within(grid, first, end);
+        if self.buffer.overlapping {
+            let mut here: Vec<&Block> = here.collect();
+            here.sort_by_key(|block| block.header().as_of);
+            here.into_iter().for_each(|block| read(block, out));
+        } else {
+            here.for_each(|block| read(block, out));
         }
-        for tail in self.tails.iter().filter(|tail| tail.grid == grid && tail.base < end) {
-            for (row, value) in tail.values.iter().enumerate() {
-                let offset = tail.base + row as i64 * step - first;
+        for head in self.buffer.heads().filter(|head| head.grid() == grid && head.base() < end) {
+            for (row, value) in head.column(self.index).enumerate() {
+                let offset = head.base() + row as i64 * step - first;
                 if offset >= 0
                     && let Some(target) = out.get_mut((offset / step) as usize)
                 {
-                    *target = *value;
+                    *target = value;
                 }
             }
         }
-        if self.floor > first {
-            let hidden = self.floor.saturating_sub(first).saturating_add(step - 1) / step;
-            let hidden = usize::try_from(hidden).unwrap_or(usize::MAX).min(out.len());
-            out[..hidden].fill(f32::NAN);
+        let hidden = self.hidden(first).min(out.len());
+        out[..hidden].fill(f32::NAN);
+    }
+
+    /// How many of the slots from `first` on the floor hides.
+    pub(super) fn hidden(self, first: Timestamp) -> usize {
+        if self.floor <= first {
+            return 0;
         }
+        let step = self.step();
+        let hidden = self.floor.saturating_sub(first).saturating_add(step - 1) / step;
+        usize::try_from(hidden).unwrap_or(usize::MAX)
     }
 
     /// Fills `out` with steps of another frequency than the buffer's, counted from `anchors`: each sample goes to the
     /// slot that contains its time, and of several in one slot the newest counts.
-    pub(super) fn read_off_grid(&self, anchors: &Anchors, from: Timestamp, out: &mut [f32]) {
+    pub(super) fn read_off_grid(self, anchors: &Anchors, from: Timestamp, out: &mut [f32]) {
         let step = i64::from(anchors.frequency_s());
         let end = from + out.len() as i64 * step;
-        let blocks = self.buffer.blocks.iter().map(|block| block.header());
+        let blocks = self.buffer.blocks().map(Block::header);
+        let heads = self.buffer.heads().map(|head| (head.grid(), head.base(), head.rows() as usize));
         let mut pieces: Vec<(Grid, Timestamp, usize)> = blocks
             .map(|header| (header.grid, header.base, header.rows as usize))
-            .chain(self.tails.iter().map(|tail| (tail.grid, tail.base, tail.values.len())))
+            .chain(heads)
             .filter(|&(_, base, rows)| base < end + step && from - step < base + rows as i64 * self.step())
             .collect();
         pieces.sort_unstable_by_key(|(_, base, _)| *base);

@@ -6,7 +6,7 @@ use crate::buffer::Buffer;
 use crate::head::Head;
 
 /// The slot of the oldest sample among consecutive rows at or above `floor`.
-pub(super) fn first_in(
+fn first_in(
     base: Timestamp,
     frequency_s: u32,
     values: impl Iterator<Item = f32>,
@@ -18,18 +18,23 @@ pub(super) fn first_in(
         .map(|(slot, _)| slot)
 }
 
-/// The slot of the newest sample among consecutive rows at or above `floor`.
-pub(super) fn last_in(
+/// The slot of the newest sample among consecutive rows at or above `floor`; looks at the newest first.
+fn last_in(
     base: Timestamp,
     frequency_s: u32,
-    values: impl Iterator<Item = f32>,
+    mut values: impl DoubleEndedIterator<Item = f32> + ExactSizeIterator,
     floor: Timestamp,
 ) -> Option<Timestamp> {
-    slots(base, frequency_s)
-        .zip(values)
-        .filter(|(slot, value)| !value.is_nan() && *slot >= floor)
-        .last()
-        .map(|(slot, _)| slot)
+    let newest = values.rposition(|value| !value.is_nan())?;
+    Some(base + newest as i64 * i64::from(frequency_s)).filter(|slot| *slot >= floor)
+}
+
+pub(super) fn first_in_head(head: &Head, index: u32, floor: Timestamp) -> Option<Timestamp> {
+    first_in(head.base(), head.grid().frequency_s, head.column(index), floor)
+}
+
+pub(super) fn last_in_head(head: &Head, index: u32, floor: Timestamp) -> Option<Timestamp> {
+    last_in(head.base(), head.grid().frequency_s, head.column(index), floor)
 }
 
 fn slots(base: Timestamp, frequency_s: u32) -> impl Iterator<Item = Timestamp> {
@@ -37,22 +42,35 @@ fn slots(base: Timestamp, frequency_s: u32) -> impl Iterator<Item = Timestamp> {
 }
 
 pub(super) fn first_in_block(block: &Block, index: u32, floor: Timestamp) -> Option<Timestamp> {
-    let header = block.header();
-    block.payload(index).filter(|_| header.end() > floor)?;
-    first_in(header.base, header.grid.frequency_s, block.column(index).into_iter(), floor)
+    let mut room = [f32::NAN; BLOCK_ROWS_MAX as usize];
+    let values = column_of(block, index, floor, &mut room)?;
+    first_in(block.header().base, block.header().grid.frequency_s, values.iter().copied(), floor)
 }
 
 pub(super) fn last_in_block(block: &Block, index: u32, floor: Timestamp) -> Option<Timestamp> {
+    let mut room = [f32::NAN; BLOCK_ROWS_MAX as usize];
+    let values = column_of(block, index, floor, &mut room)?;
+    last_in(block.header().base, block.header().grid.frequency_s, values.iter().copied(), floor)
+}
+
+/// The values of a column if it has any, and some may lie above the floor.
+fn column_of<'r>(
+    block: &Block,
+    index: u32,
+    floor: Timestamp,
+    room: &'r mut [f32; BLOCK_ROWS_MAX as usize],
+) -> Option<&'r [f32]> {
     let header = block.header();
-    block.payload(index).filter(|_| header.end() > floor)?;
-    last_in(header.base, header.grid.frequency_s, block.column(index).into_iter(), floor)
+    block.payload(index).filter(|_| header.end() > floor && block.check())?;
+    let values = &mut room[..header.rows as usize];
+    block.decode(index, 0..values.len(), values).ok()?;
+    Some(values)
 }
 
 /// The slot of the newest sample of a column at or above its floor.
 pub(crate) fn last_sample(buffer: &Buffer, index: u32, floor: Timestamp) -> Option<Timestamp> {
     let step = i64::from(buffer.frequency_s());
-    let in_head = |head: &Head| last_in(head.base(), head.grid().frequency_s, head.column(index), floor);
-    let mut last = buffer.heads().filter_map(in_head).max();
+    let mut last = buffer.heads().filter_map(|head| last_in_head(head, index, floor)).max();
     // Mostly the heads know. A block is asked only where it has rows behind what is known already.
     for held in buffer.blocks().iter().rev() {
         let header = held.block.header();
@@ -69,8 +87,6 @@ pub(crate) fn last_sample(buffer: &Buffer, index: u32, floor: Timestamp) -> Opti
 /// How many blocks and heads hold a sample of a column in `[floor, before)`.
 pub(crate) fn pieces_with_samples(buffer: &Buffer, index: u32, floor: Timestamp, before: Timestamp) -> u64 {
     let blocks = buffer.blocks().iter().filter_map(|held| first_in_block(&held.block, index, floor));
-    let heads = buffer
-        .heads()
-        .filter_map(|head| first_in(head.base(), head.grid().frequency_s, head.column(index), floor));
+    let heads = buffer.heads().filter_map(|head| first_in_head(head, index, floor));
     blocks.chain(heads).filter(|slot| *slot < before).count() as u64
 }

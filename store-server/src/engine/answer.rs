@@ -1,7 +1,6 @@
 //! What the engine is asked and what it answers.
 
-use std::borrow::Cow;
-
+pub use store_core::level::Element as PathElement;
 pub use store_core::query::Series;
 
 /// What became of one body of lines.
@@ -43,17 +42,6 @@ pub enum Durability {
     Unavailable,
 }
 
-/// One element of a path below the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathElement<'a> {
-    /// Exactly this child.
-    Exact(Cow<'a, str>),
-    /// Any of these children.
-    Group(Vec<Cow<'a, str>>),
-    /// Every child.
-    Any,
-}
-
 /// One series, or an aggregate of several, over a range of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRequest<'a> {
@@ -64,14 +52,14 @@ pub struct ReadRequest<'a> {
     /// Metric.
     pub metric: &'a str,
     /// Levels below the host; empty = the host itself.
-    pub path: Vec<PathElement<'a>>,
+    pub path: Vec<PathElement>,
     /// First second asked for.
     pub from: i64,
     /// Second behind the last one asked for.
     pub to: i64,
     /// Seconds per point asked for; ≤ 0 = the metric's frequency.
     pub resolution_s: i64,
-    /// Most points that may be returned.
+    /// Most points that may be read.
     pub points_max: usize,
 }
 

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store_core::Timestamp;
 use store_core::debug::{self, Selected};
 use store_core::health::{self, State};
-use store_core::host::{Host, HostState};
+use store_core::host::Host;
 use store_core::journal::Journal;
-use store_core::level::Element;
 use store_core::query::{Plan, QueryError, Range};
 
 use super::Engine;
 use super::answer::{
-    DebugError, Durability, HealthAnswer, HealthState, PathElement, ReadError, ReadRequest, Series, Unready,
+    DebugError, Durability, HealthAnswer, HealthState, ReadError, ReadRequest, Series, Unready,
 };
 use super::waiting::{PATIENCE, Phase};
 
@@ -36,10 +34,9 @@ impl Engine {
         else {
             return Ok(None);
         };
-        let selector: Vec<Element> = request.path.iter().map(element).collect();
         let plan = {
             let state = host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?;
-            Plan::gather(&state, &selector, id, &metric)
+            Plan::gather(&state, &request.path, id, &metric)
         };
         let range = Range {
             from: request.from,
@@ -88,7 +85,7 @@ impl Engine {
         }
         let is_there = |host: &&Arc<Host>| {
             let state = host.lock();
-            state.is_loading() || has_samples(&state)
+            state.is_loading() || state.has_samples()
         };
         Ok(self.store.hosts(cluster).iter().filter(is_there).map(|host| host.name().to_owned()).collect())
     }
@@ -204,7 +201,7 @@ impl Engine {
                 let host = self.known_host(cluster, node).map_err(|Unready| ReadError::Loading)?;
                 let Some(host) = host else { return Ok((node.clone(), HealthAnswer::not_found())) };
                 let state = host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?;
-                if !has_samples(&state) {
+                if !state.has_samples() {
                     return Ok((node.clone(), HealthAnswer::not_found()));
                 }
                 let health = health::of_host(&state, self.store.catalog(), metrics, now);
@@ -232,19 +229,5 @@ impl Engine {
 impl HealthAnswer {
     fn not_found() -> Self {
         Self { found: false, state: HealthState::Failed, degraded: Vec::new(), missing: Vec::new() }
-    }
-}
-
-/// Whether a host has a sample that is not freed. Without one it is none: a restart may not even find it.
-fn has_samples(state: &HostState) -> bool {
-    let mut columns = 0..u32::try_from(state.shape().columns().len()).unwrap_or(u32::MAX);
-    columns.any(|column| state.to_free(&[column], Timestamp::MAX).1 > 0)
-}
-
-fn element(element: &PathElement<'_>) -> Element {
-    match element {
-        PathElement::Exact(name) => Element::Exact(name.as_ref().into()),
-        PathElement::Group(names) => Element::Group(names.iter().map(|name| name.as_ref().into()).collect()),
-        PathElement::Any => Element::Any,
     }
 }

@@ -116,9 +116,9 @@ fn selections(query: &Query<'_>) -> usize {
 }
 
 /// The selections of a query, below its host.
-fn paths<'q>(query: &'q Query<'_>) -> Vec<Vec<PathElement<'q>>> {
+fn paths(query: &Query<'_>) -> Vec<Vec<PathElement>> {
     let Some(kind) = query.type_.as_deref() else { return vec![Vec::new()] };
-    let name = |kind: &str, id: &str| -> Cow<'q, str> { Cow::Owned([kind, id].concat()) };
+    let name = |kind: &str, id: &str| -> Box<str> { [kind, id].concat().into() };
     let subtype = query.subtype.as_deref();
     if query.aggregate {
         let element = |kind: &str, ids: &[request::Text<'_>]| match ids {

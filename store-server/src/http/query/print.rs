@@ -81,8 +81,8 @@ impl<'r> Printer<'r> {
 
     fn series(&mut self, mut series: Series, factor: f64) {
         let request = self.request;
-        // Not only for what is printed: a selection without points is work, too.
-        let mut points = series.values.len().max(1);
+        // For what is read, not only for what is printed of it: a selection without points is work, too.
+        let mut points = series.points_read.max(series.values.len()).max(1);
         let padding = if request.with_padding && request.with_data { padding(request, &series) } else { 0 };
         points = points.saturating_add(usize::try_from(padding).unwrap_or(usize::MAX));
         if points > self.points_left {

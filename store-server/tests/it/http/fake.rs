@@ -65,8 +65,8 @@ impl Fake {
     }
 }
 
-fn path_text(path: &[PathElement<'_>]) -> String {
-    let element = |element: &PathElement<'_>| match element {
+fn path_text(path: &[PathElement]) -> String {
+    let element = |element: &PathElement| match element {
         PathElement::Exact(name) => name.to_string(),
         PathElement::Group(names) => format!("({})", names.join("|")),
         PathElement::Any => "*".to_owned(),
@@ -111,8 +111,15 @@ impl Store for Fake {
             return Err(ReadError::TooManyPoints { points: steps as u64, points_max: request.points_max });
         }
         let first = ((from - start) / frequency_s) as usize;
-        let values = values.iter().skip(first).take(steps as usize).copied().collect();
-        Ok(Some(Series { values, from, to: from + steps * frequency_s, resolution_s: *frequency_s }))
+        let values: Vec<f64> = values.iter().skip(first).take(steps as usize).copied().collect();
+        let points_read = values.len();
+        Ok(Some(Series {
+            values,
+            from,
+            to: from + steps * frequency_s,
+            resolution_s: *frequency_s,
+            points_read,
+        }))
     }
 
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
