@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the size of the data is a figure too")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use store_benches::{catalog, fleet, messages};
+use store_benches::{catalog, columns, fleet, messages};
 use store_core::codec;
 use store_core::ingest::{Scratch, Terms};
 use store_core::journal::Unlogged;
@@ -94,9 +94,7 @@ fn read(c: &mut Criterion) {
 /// The codec on the fleet's values, 256 rows a block.
 fn seal(c: &mut Criterion) {
     let fleet = fleet(1);
-    let columns: Vec<Vec<f32>> = (0..fleet.series_per_host())
-        .map(|series| (0..256).map(|step| fleet.value(0, series, step) as f32).collect())
-        .collect();
+    let columns = columns(&fleet, 256);
     let encode_all = || {
         let mut out = Vec::new();
         columns.iter().for_each(|column| codec::encode(column, &mut out));

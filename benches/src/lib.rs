@@ -1,44 +1,14 @@
-//! Workloads for the benchmarks: seeded, the same in every run.
+//! What the benchmarks of the whole engine run on.
 
 use std::path::PathBuf;
 
-use store_core::metric::{Aggregation, Catalog, Metric};
-use store_loadgen::{BodyWriter, Fleet, FleetOptions, config};
+use store_loadgen::{Fleet, config};
 use store_server::engine::{
     Aggregation as OptionAggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES,
     MetricOption, WalSync,
 };
 
-/// A fleet of `hosts` nodes with 540 series each.
-pub fn fleet(hosts: u32) -> Fleet {
-    Fleet::new(FleetOptions { hosts, ..FleetOptions::default() })
-}
-
-/// The messages of one step, one for each host.
-pub fn messages(fleet: &Fleet, step: u32) -> Vec<Vec<u8>> {
-    let mut writer = BodyWriter::new(fleet);
-    (0..fleet.options().hosts)
-        .map(|host| {
-            let mut body = Vec::new();
-            writer.write_step(host, step, None, &mut body);
-            body
-        })
-        .collect()
-}
-
-/// The fleet's metrics.
-pub fn catalog(fleet: &Fleet) -> Catalog {
-    Catalog::new(config::catalog(fleet).into_iter().map(|(name, frequency_s, aggregation)| Metric {
-        name: name.into(),
-        frequency_s,
-        aggregation: match aggregation {
-            Some("sum") => Aggregation::Sum,
-            Some(_) => Aggregation::Avg,
-            None => Aggregation::None,
-        },
-        served: true,
-    }))
-}
+pub use store_workloads::{catalog, columns, fleet, messages};
 
 /// An engine for the fleet in `directory`, with a log that is written and not synced.
 pub fn options(fleet: &Fleet, directory: PathBuf) -> EngineOptions {
