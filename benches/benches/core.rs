@@ -7,6 +7,7 @@ use store_benches::{catalog, columns, fleet, messages};
 use store_core::codec;
 use store_core::ingest::{Scratch, Terms};
 use store_core::journal::Unlogged;
+use store_core::json;
 use store_core::line;
 use store_core::query::{Plan, Range};
 use store_core::store::{Limits, Store};
@@ -91,6 +92,26 @@ fn read(c: &mut Criterion) {
     group.finish();
 }
 
+/// Values as the text of an answer.
+fn print(c: &mut Criterion) {
+    let fleet = fleet(1);
+    let values: Vec<f64> = (0..64)
+        .flat_map(|series| (0..600).map(move |step| (series, step)))
+        .map(|(series, step)| f64::from(fleet.value(0, series, step) as f32))
+        .collect();
+    let print_all = || {
+        let mut out = Vec::new();
+        json::push_values(&mut out, &values);
+        out.len()
+    };
+    let expected: usize = values.iter().map(|value| format!("{value:.3},").len()).sum();
+    assert_eq!(print_all(), expected + 1);
+    let mut group = c.benchmark_group("print");
+    group.throughput(Throughput::Elements(values.len() as u64));
+    group.bench_function("values of a fleet", |b| b.iter(print_all));
+    group.finish();
+}
+
 /// The codec on the fleet's values, 256 rows a block.
 fn seal(c: &mut Criterion) {
     let fleet = fleet(1);
@@ -111,5 +132,5 @@ fn seal(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse, append, read, seal);
+criterion_group!(benches, parse, append, read, print, seal);
 criterion_main!(benches);

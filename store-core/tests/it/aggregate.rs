@@ -1,5 +1,6 @@
 //! Several components as one series: uneven ones, ones that cannot be combined, and in whatever order they are asked.
 
+use proptest::prelude::*;
 use store_core::Timestamp;
 use store_core::level::Element;
 use store_core::metric::Aggregation;
@@ -148,4 +149,51 @@ fn a_level_that_holds_the_metric_answers_for_itself() {
     send(&store, &line("sum", "0", 100, 1.0));
     assert_eq!(values(&store, &[], "sum"), "[5.0]");
     assert_eq!(values(&store, &[Element::Any], "sum"), "[1.0]");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: support::cases(64), ..ProptestConfig::default() })]
+
+    /// However the rows are cut into blocks and heads, freed, or late: a sum is that of the series one by one.
+    #[test]
+    fn a_sum_is_that_of_its_series_slot_by_slot(
+        samples in prop::collection::vec((0..4_u8, 0..300_i64, -1e6..1e6_f32), 1..300),
+        sealed_after in prop::collection::vec(any::<bool>(), 300),
+        floor in prop::option::of(0..3000_i64),
+        (first, rows) in (0..350_i64, 1..300_i64),
+    ) {
+        let store = store();
+        for ((socket, slot, value), seal) in samples.iter().zip(&sealed_after) {
+            send(&store, &line("sum", &socket.to_string(), 1000 + slot * 10, f64::from(*value)));
+            if *seal && slot % 7 == 0 {
+                let host = store.host(support::CLUSTER, "n1").unwrap();
+                let mut state = host.lock();
+                let shape = std::sync::Arc::clone(state.shape());
+                let buffer = &mut state.buffers_mut()[0];
+                buffer.freeze(&shape);
+                buffer.seal_frozen(&shape);
+            }
+        }
+        if let Some(floor) = floor {
+            let host = store.host(support::CLUSTER, "n1").unwrap();
+            host.lock().raise_floors(&[(0, 1000 + floor)], store_core::stamp::Stamp(9));
+        }
+        let asked = range(500 + first * 10, 500 + (first + rows) * 10);
+        let Some(sum) = support::read(&store, "n1", &[], "sum", &asked).unwrap() else { return Ok(()) };
+        let (sum_from, mut expected) = (sum.from, vec![-0.0_f64; sum.values.len()]);
+        for socket in 0..4 {
+            // One that is freed altogether is none.
+            let alone = exact(&[&format!("socket{socket}")]);
+            if all(&store, &alone, "sum").unwrap().is_none() {
+                continue;
+            }
+            let one = support::read(&store, "n1", &alone, "sum", &asked).unwrap().unwrap();
+            for (row, sum) in expected.iter_mut().enumerate() {
+                let value = usize::try_from((sum_from + row as i64 * 10 - one.from).div_euclid(10)).ok();
+                *sum += value.and_then(|row| one.values.get(row)).copied().unwrap_or(f64::NAN);
+            }
+        }
+        let bits = |values: &[f64]| values.iter().map(|v| if v.is_nan() { 0 } else { v.to_bits() }).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&sum.values), bits(&expected));
+    }
 }

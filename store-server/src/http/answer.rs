@@ -47,6 +47,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log of the server")
     }
 
+    /// What went wrong.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// 503: the same request may succeed a second later.
     pub(super) fn busy(text: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into(), retry: true }
@@ -111,7 +116,7 @@ pub(super) async fn errors_as_json(response: Response) -> Response {
     error
 }
 
-const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A short answer of JSON.
 pub(super) fn json(text: Vec<u8>) -> Response {
@@ -120,18 +125,26 @@ pub(super) fn json(text: Vec<u8>) -> Response {
 
 /// An answer of JSON that may be long: `held` is given back when it is sent.
 pub(super) fn counted_json(text: Vec<u8>, held: Held) -> Response {
-    let body = Counted { text: Some(text.into()), _held: held };
+    let body = Counted { text: text.into(), _held: held };
     ([(header::CONTENT_TYPE, APPLICATION_JSON)], Body::new(body)).into_response()
 }
 
 /// A body that holds on to its part of the budget.
 struct Counted {
-    text: Option<Bytes>,
+    text: Bytes,
     _held: Held,
 }
 
 /// Pieces that are handed on at once: what compression works through before others get their turn.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// Takes the next piece of a text, if any is left.
+pub(super) fn next_piece(text: &mut Bytes) -> Option<Bytes> {
+    if text.len() > PIECE_BYTES {
+        return Some(text.split_to(PIECE_BYTES));
+    }
+    Some(std::mem::take(text)).filter(|piece| !piece.is_empty())
+}
 
 impl HttpBody for Counted {
     type Data = Bytes;
@@ -141,18 +154,14 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = match &mut self.text {
-            Some(text) if text.len() > PIECE_BYTES => Some(text.split_to(PIECE_BYTES)),
-            rest => rest.take().filter(|rest| !rest.is_empty()),
-        };
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+        Poll::Ready(next_piece(&mut self.text).map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.text.as_ref().is_none_or(Bytes::is_empty)
+        self.text.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.text.as_ref().map_or(0, |text| text.len() as u64))
+        SizeHint::with_exact(self.text.len() as u64)
     }
 }

@@ -1,4 +1,4 @@
-//! Prints the answer to a query into one buffer.
+//! Prints the answer to a query.
 //!
 //! By hand: the numbers have a fixed number of decimals, which no JSON library writes, and they are nearly all of it.
 
@@ -14,21 +14,39 @@ pub(super) enum Outcome<'e> {
     Error(&'e ReadError),
 }
 
+/// What a request wants to see.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    from: i64,
+    to: i64,
+    stats: bool,
+    data: bool,
+    padding: bool,
+}
+
 /// The answer as far as it is printed.
-pub(super) struct Printer<'r> {
+pub(super) struct Printer {
     out: Vec<u8>,
-    request: &'r QueryRequest<'r>,
+    shown: Shown,
     points_max: usize,
     points_left: usize,
+    first_echo: bool,
     first_query: bool,
     first_inner: bool,
 }
 
-impl<'r> Printer<'r> {
+impl Printer {
     /// An answer that will have no more than `points_max` points.
-    pub(super) fn new(request: &'r QueryRequest<'r>, points_max: usize) -> Self {
+    pub(super) fn new(request: &QueryRequest<'_>, points_max: usize) -> Self {
+        let shown = Shown {
+            from: request.from,
+            to: request.to,
+            stats: request.with_stats,
+            data: request.with_data,
+            padding: request.with_padding,
+        };
         let (out, points_left) = (vec![b'{'], points_max);
-        Self { out, request, points_max, points_left, first_query: true, first_inner: true }
+        Self { out, shown, points_max, points_left, first_echo: true, first_query: true, first_inner: true }
     }
 
     /// Points that the next selection may have.
@@ -36,20 +54,29 @@ impl<'r> Printer<'r> {
         self.points_left
     }
 
-    /// The queries that the server has put behind those of the request; they come first, if there are any.
-    pub(super) fn echo<'q>(&mut self, queries: impl Iterator<Item = Query<'q>>) {
-        let start = self.out.len();
-        for query in queries {
-            self.push(if self.out.len() == start { b"\"queries\":[{\"metric\":" } else { b",{\"metric\":" });
-            json::push_string(&mut self.out, &query.metric);
-            self.push(b",\"host\":");
-            json::push_string(&mut self.out, &query.host);
-            self.push(b",\"resolution\":0,\"aggreg\":false}");
-        }
-        if self.out.len() > start {
-            self.push(b"],");
-        }
-        self.push(b"\"results\":[");
+    /// Bytes that are printed and not taken.
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes what is printed.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// A query that the server has put behind those of the request; these come first, if there are any.
+    pub(super) fn echo(&mut self, query: &Query<'_>) {
+        self.push(if self.first_echo { b"\"queries\":[{\"metric\":" } else { b",{\"metric\":" });
+        self.first_echo = false;
+        json::push_string(&mut self.out, &query.metric);
+        self.push(b",\"host\":");
+        json::push_string(&mut self.out, &query.host);
+        self.push(b",\"resolution\":0,\"aggreg\":false}");
+    }
+
+    /// The results follow.
+    pub(super) fn begin_results(&mut self) {
+        self.push(if self.first_echo { b"\"results\":[" } else { b"],\"results\":[" });
     }
 
     pub(super) fn begin_query(&mut self) {
@@ -80,10 +107,10 @@ impl<'r> Printer<'r> {
     }
 
     fn series(&mut self, mut series: Series, factor: f64) {
-        let request = self.request;
+        let shown = self.shown;
         // For what is read, not only for what is printed of it: a selection without points is work, too.
         let mut points = series.points_read.max(series.values.len()).max(1);
-        let padding = if request.with_padding && request.with_data { padding(request, &series) } else { 0 };
+        let padding = if shown.padding && shown.data { padding(shown, &series) } else { 0 };
         points = points.saturating_add(usize::try_from(padding).unwrap_or(usize::MAX));
         if points > self.points_left {
             let error = ReadError::TooManyPoints { points: points as u64, points_max: self.points_max };
@@ -91,12 +118,12 @@ impl<'r> Printer<'r> {
         }
         self.points_left -= points;
         let zero = Stats { avg: 0.0, min: 0.0, max: 0.0 };
-        let mut stats = if request.with_stats { Stats::of(&series.values) } else { zero };
+        let mut stats = if shown.stats { Stats::of(&series.values) } else { zero };
         if factor != 0.0 && factor != 1.0 {
             series.values.iter_mut().for_each(|value| *value *= factor);
             stats = stats.scaled(factor);
         }
-        if request.with_data && (padding > 0 || !series.values.is_empty()) {
+        if shown.data && (padding > 0 || !series.values.is_empty()) {
             self.push(b"\"data\":");
             self.data(padding, &series.values);
             self.push(b",");
@@ -142,22 +169,21 @@ impl<'r> Printer<'r> {
         self.out.extend_from_slice(bytes);
     }
 
-    /// The finished text.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    /// The end of the answer.
+    pub(super) fn finish(&mut self) {
         self.push(b"]}\n");
-        self.out
     }
 }
 
 /// Nulls in front of the data, so that it begins at the `from` asked for: steps of the resolution returned, and none
 /// that begins at or behind the `to` asked for.
-fn padding(request: &QueryRequest<'_>, series: &Series) -> u64 {
+fn padding(shown: Shown, series: &Series) -> u64 {
     // 128 bits: from and to are any numbers.
     let step = i128::from(series.resolution_s);
     if step <= 0 {
         return 0;
     }
-    let (from, to, first) = (i128::from(request.from), i128::from(request.to), i128::from(series.from));
+    let (from, to, first) = (i128::from(shown.from), i128::from(shown.to), i128::from(series.from));
     let wanted = first.div_euclid(step) - from.div_euclid(step);
     let inside = (to - from + step - 1).div_euclid(step);
     u64::try_from(wanted.min(inside).max(0)).unwrap_or(u64::MAX)

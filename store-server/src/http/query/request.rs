@@ -134,6 +134,48 @@ impl<'a> QueryRequest<'a> {
     }
 }
 
+impl Text<'_> {
+    fn into_owned(self) -> Text<'static> {
+        Text(Cow::Owned(self.0.into_owned()))
+    }
+}
+
+fn all_owned(texts: Vec<Text<'_>>) -> Vec<Text<'static>> {
+    texts.into_iter().map(Text::into_owned).collect()
+}
+
+impl QueryRequest<'_> {
+    /// The same without the body.
+    pub(super) fn into_owned(self) -> QueryRequest<'static> {
+        QueryRequest {
+            cluster: self.cluster.into_owned(),
+            queries: self.queries.into_iter().map(|Object(query)| Object(query.into_owned())).collect(),
+            for_all_nodes: all_owned(self.for_all_nodes),
+            from: self.from,
+            to: self.to,
+            with_stats: self.with_stats,
+            with_data: self.with_data,
+            with_padding: self.with_padding,
+        }
+    }
+}
+
+impl Query<'_> {
+    fn into_owned(self) -> Query<'static> {
+        Query {
+            metric: self.metric.into_owned(),
+            host: self.host.into_owned(),
+            resolution: self.resolution,
+            type_: self.type_.map(Text::into_owned),
+            type_ids: all_owned(self.type_ids),
+            subtype: self.subtype.map(Text::into_owned),
+            subtype_ids: all_owned(self.subtype_ids),
+            scale_by: self.scale_by,
+            aggregate: self.aggregate,
+        }
+    }
+}
+
 impl<'a> Query<'a> {
     /// The query for a metric of a whole node.
     pub(super) fn node(host: &'a str, metric: &'a str) -> Self {

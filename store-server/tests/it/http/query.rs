@@ -311,3 +311,41 @@ fn answers_are_compressed_when_asked_for() {
     let small = ask_with(&server, "GET", "/api/query", &[("Accept-Encoding", "gzip")], b"{}");
     assert_eq!((small.header("content-encoding"), small.text()), (None, "{\"results\":[]}\n"));
 }
+
+#[test]
+fn a_long_answer_is_sent_in_pieces_and_says_what_short_ones_say() {
+    let mut fake = Fake::default();
+    for host in 0..40 {
+        for metric in ["a", "b", "c"] {
+            let values: Vec<f64> = (0..4000).map(|n| f64::from(host * n) / 8.0).collect();
+            fake.add(&format!("c/h{host:02}//{metric}"), 0, 10, &values);
+        }
+    }
+    let server = Server::start(fake);
+    let queries: Vec<(String, &str)> =
+        (0..40).flat_map(|host| ["c", "a"].map(|metric| (format!("h{host:02}"), metric))).collect();
+    let asked = |(host, metric): &(String, &str)| format!(r#"{{"host":"{host}","metric":"{metric}"}}"#);
+    let request = |queries: String, all: &str| {
+        format!(r#"{{"cluster":"c","from":0,"to":40000,"queries":[{queries}],"for-all-nodes":[{all}]}}"#)
+    };
+    let result = |query: &(String, &str)| {
+        let text = answer(&server, &request(asked(query), ""));
+        text.strip_prefix("{\"results\":[").unwrap().strip_suffix("]}\n").unwrap().to_owned()
+    };
+    let of_all: Vec<(String, &str)> = (0..40).map(|host| (format!("h{host:02}"), "b")).collect();
+    let echo: Vec<String> = of_all
+        .iter()
+        .map(|(host, metric)| {
+            format!(r#"{{"metric":"{metric}","host":"{host}","resolution":0,"aggreg":false}}"#)
+        })
+        .collect();
+    let results: Vec<String> = queries.iter().chain(&of_all).map(result).collect();
+    let expected = format!("{{\"queries\":[{}],\"results\":[{}]}}\n", echo.join(","), results.join(","));
+    assert!(expected.len() > 3 << 20, "{}", expected.len());
+    let all: Vec<String> = queries.iter().map(asked).collect();
+    let long = ask(&server, "POST", "/api/query", request(all.join(","), "\"b\"").as_bytes());
+    assert_eq!((long.status, long.header("content-length")), (200, None));
+    assert!(long.text() == expected, "another text than that of the short answers");
+    let status = ask(&server, "GET", "/api/debug/status", b"").json();
+    assert_eq!(status["http"]["held-bytes"], 0);
+}

@@ -1,0 +1,138 @@
+//! [`Walk`]: the way through the selections of a request, which can be left and taken up again.
+
+use std::borrow::Cow;
+
+use super::print::{Outcome, Printer};
+use super::request::{Query, QueryRequest};
+use super::{SELECTIONS_MAX, paths, selections};
+use crate::engine::{PathElement, ReadError, ReadRequest};
+use crate::http::{ApiError, Store};
+
+/// An answer that is made piece by piece.
+pub(super) struct Walk<'r> {
+    request: QueryRequest<'r>,
+    /// The hosts of the queries for all nodes.
+    hosts: Vec<String>,
+    printer: Printer,
+    /// Queries for all nodes that are repeated in the answer already; they come first.
+    echoed: usize,
+    /// Whether what follows are results.
+    in_results: bool,
+    /// Queries that are answered, those of the request and then those for all nodes.
+    answered: usize,
+    /// What is left of the query that is being answered.
+    paths: Option<std::vec::IntoIter<Vec<PathElement>>>,
+}
+
+impl<'r> Walk<'r> {
+    /// The beginning of an answer of no more than `points_max` points in sum.
+    ///
+    /// # Errors
+    /// The request asks for too much, or the store is still loading.
+    pub(super) fn begin(
+        store: &dyn Store,
+        request: QueryRequest<'r>,
+        points_max: usize,
+    ) -> Result<Self, ApiError> {
+        let hosts = match request.for_all_nodes.as_slice() {
+            [] => Vec::new(),
+            _ => store.hosts(&request.cluster).map_err(loading)?,
+        };
+        let selections = request
+            .queries
+            .iter()
+            .map(|query| selections(query))
+            .fold(hosts.len().saturating_mul(request.for_all_nodes.len()), usize::saturating_add);
+        if selections > SELECTIONS_MAX {
+            let text = format!("{selections} selections in one request, {SELECTIONS_MAX} are allowed");
+            return Err(ApiError::bad_request(text));
+        }
+        let printer = Printer::new(&request, points_max);
+        Ok(Self { request, hosts, printer, echoed: 0, in_results: false, answered: 0, paths: None })
+    }
+
+    /// Goes on until at least `bytes` bytes are printed, or the answer ends: then true.
+    ///
+    /// # Errors
+    /// The store is still loading: part of an answer is none.
+    pub(super) fn go_on(&mut self, store: &dyn Store, bytes: usize) -> Result<bool, ApiError> {
+        let Self { request, hosts, printer, echoed, in_results, answered, paths: left } = self;
+        let of_all = hosts.len() * request.for_all_nodes.len();
+        while *echoed < of_all {
+            printer.echo(&of_all_nodes(request, hosts, *echoed));
+            *echoed += 1;
+            if printer.len() >= bytes {
+                return Ok(false);
+            }
+        }
+        if !*in_results {
+            printer.begin_results();
+            *in_results = true;
+        }
+        let queries = request.queries.len();
+        while *answered < queries + of_all {
+            let query = match request.queries.get(*answered) {
+                Some(query) => Cow::Borrowed(&query.0),
+                None => Cow::Owned(of_all_nodes(request, hosts, *answered - queries)),
+            };
+            if left.is_none() {
+                printer.begin_query();
+            }
+            for path in left.get_or_insert_with(|| paths(&query).into_iter()) {
+                let read = ReadRequest {
+                    cluster: &request.cluster,
+                    host: &query.host,
+                    metric: &query.metric,
+                    path,
+                    from: request.from,
+                    to: request.to,
+                    resolution_s: query.resolution,
+                    points_max: printer.points_left(),
+                };
+                match store.read(&read) {
+                    Ok(None) => {}
+                    Ok(Some(series)) => printer.outcome(Outcome::Series(series), query.scale_by),
+                    Err(error @ ReadError::Loading) => return Err(loading(error)),
+                    Err(error) => printer.outcome(Outcome::Error(&error), query.scale_by),
+                }
+                if printer.len() >= bytes {
+                    return Ok(false);
+                }
+            }
+            *left = None;
+            *answered += 1;
+            printer.end_query();
+        }
+        printer.finish();
+        Ok(true)
+    }
+
+    /// What is printed since this was last called.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.printer.take()
+    }
+
+    /// The same without the body of the request.
+    pub(super) fn into_owned(self) -> Walk<'static> {
+        Walk {
+            request: self.request.into_owned(),
+            hosts: self.hosts,
+            printer: self.printer,
+            echoed: self.echoed,
+            in_results: self.in_results,
+            answered: self.answered,
+            paths: self.paths,
+        }
+    }
+}
+
+/// The `n`-th query for all nodes. Made anew each time it is needed: as a list they would be the largest part of a
+/// large request.
+fn of_all_nodes<'q>(request: &'q QueryRequest<'_>, hosts: &'q [String], n: usize) -> Query<'q> {
+    let metrics = &request.for_all_nodes;
+    Query::node(&hosts[n / metrics.len()], &metrics[n % metrics.len()])
+}
+
+fn loading(error: ReadError) -> ApiError {
+    ApiError::busy(error.to_string())
+}
