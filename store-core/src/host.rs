@@ -1,6 +1,6 @@
 //! [`Host`]: the unit of locking.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::Timestamp;
@@ -120,6 +120,11 @@ impl Host {
     pub fn lock(&self) -> MutexGuard<'_, HostState> {
         // A panic under the mutex is a mistake of ours; the rows are whole all the same, cell by cell.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody has the host's mutex at this moment.
+    pub fn is_locked(&self) -> bool {
+        matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Takes the host's mutex once the host is loaded; `None` if that takes longer than `patience`.
@@ -328,29 +333,40 @@ impl HostState {
     /// Sorts samples into rows: decides slots and anchors, refuses what is too old or freed.
     pub fn place(&mut self, samples: &[Sample], placing: Placing, rows: &mut Rows) -> Placed {
         let mut placed = Placed::default();
+        let columns = self.shape.columns();
+        let mut rest = samples;
         // Mostly all samples of a batch are of one moment.
-        let mut last = None;
-        for sample in samples {
-            let Some(column) = self.shape.columns().get(sample.column as usize) else { continue };
-            if sample.time < placing.oldest || !TIMES.contains(&sample.time) {
-                placed.too_old += 1;
+        while let Some(first) = rest.first() {
+            let Some(column) = columns.get(first.column as usize) else {
+                rest = &rest[1..];
                 continue;
-            }
-            let moment = (column.buffer, sample.time);
-            let (anchor, slot) = match last {
-                Some((last, place)) if last == moment => place,
-                _ => self.buffers[usize::from(column.buffer)].place(sample.time, placing.fixed_phase),
             };
-            if !self.floors.is_empty() && slot < self.floors.of(sample.column) {
-                placed.freed += 1;
+            let number = column.buffer;
+            let of_moment = |sample: &&Sample| {
+                let column = columns.get(sample.column as usize);
+                sample.time == first.time && column.is_some_and(|column| column.buffer == number)
+            };
+            let (moment, behind) = rest.split_at(rest.iter().take_while(of_moment).count());
+            rest = behind;
+            if first.time < placing.oldest || !TIMES.contains(&first.time) {
+                placed.too_old += moment.len() as u64;
                 continue;
             }
-            if last.is_none_or(|(last, _)| last != moment) {
-                self.buffers[usize::from(column.buffer)].note_anchor(anchor);
-                last = Some((moment, (anchor, slot)));
+            let buffer = &mut self.buffers[usize::from(number)];
+            let (anchor, slot) = buffer.place(first.time, placing.fixed_phase);
+            let floors = &self.floors;
+            let kept = |sample: &Sample| floors.is_empty() || slot >= floors.of(sample.column);
+            let good =
+                if floors.is_empty() { moment.len() } else { moment.iter().filter(|s| kept(s)).count() };
+            placed.good += good as u64;
+            placed.freed += (moment.len() - good) as u64;
+            if good == 0 {
+                continue;
             }
-            placed.good += 1;
-            rows.push(column.buffer, anchor, slot, column.index, sample.value);
+            buffer.note_anchor(anchor);
+            let row = rows.row(number, anchor, slot);
+            let kept = moment.iter().filter(|sample| kept(sample));
+            row.cells.extend(kept.map(|sample| (columns[sample.column as usize].index, sample.value)));
         }
         placed
     }

@@ -1,5 +1,7 @@
 //! From the bytes of a message to cells in memory and rows in the journal.
 
+mod read;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -7,7 +9,7 @@ use hashbrown::HashMap;
 use crate::Timestamp;
 use crate::host::{Host, HostState, Placing, Sample, Wanted};
 use crate::journal::Journal;
-use crate::line::{self, Fate, Refusal, Skip};
+use crate::line::{Refusal, Skip};
 use crate::metric::{Catalog, Metric, MetricId};
 use crate::record::RawSample;
 use crate::resolver::Target;
@@ -43,7 +45,7 @@ pub struct Ingested {
     pub refused: [u64; Refusal::ALL.len()],
     /// Samples refused because they lie below a floor.
     pub freed: u64,
-    /// Lines seen for the first time whose subcomponent has no component: their series is one.
+    /// Samples whose subcomponent has no component: those of one host and metric are one series.
     pub merged: u64,
     /// Series that were new.
     pub registered: u64,
@@ -71,6 +73,9 @@ pub struct Scratch {
 /// The samples of a common message: what a larger one needed is given back with the next one.
 const SAMPLES_KEPT: usize = 1 << 14;
 
+/// Samples of more moments than this may concern as many blocks.
+const MOMENTS_MAX: usize = 16;
+
 /// A sample on its way to its host.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -88,11 +93,19 @@ enum Place {
     Unresolved(u32),
 }
 
+/// What of a line's prefix the resolver remembers.
+#[derive(Debug, Clone, Copy)]
+struct LineKey {
+    hash: u64,
+    prefix_bytes: u16,
+    merges: bool,
+}
+
 /// A sample whose line's prefix is not known yet.
 #[derive(Debug)]
 struct Unresolved {
     /// What the resolver is to learn the series by.
-    hash: Option<u64>,
+    line: Option<LineKey>,
     path: Box<[Box<str>]>,
     id: MetricId,
     metric: Arc<Metric>,
@@ -108,8 +121,42 @@ impl Store {
         scratch: &mut Scratch,
     ) -> Ingested {
         let mut report = Ingested::default();
-        scratch.clear();
-        self.resolve(body, terms, scratch, &mut report);
+        self.read(body, terms, scratch, &mut report);
+        self.apply(terms, journal, scratch, &mut report);
+        report
+    }
+
+    /// [`ingest`](Self::ingest), if it takes no longer than the length of `body` says: not if somebody works on a host
+    /// of it, nor if it has samples of so many moments that many blocks may have to be encoded anew. `None` then, and
+    /// no sample is taken.
+    pub fn try_ingest(
+        &self,
+        body: &[u8],
+        terms: &Terms<'_>,
+        journal: &mut dyn Journal,
+        scratch: &mut Scratch,
+    ) -> Option<Ingested> {
+        let mut report = Ingested::default();
+        self.read(body, terms, scratch, &mut report);
+        let changes = scratch.entries.windows(2).filter(|pair| {
+            let [a, b] = pair else { return false };
+            (a.host, a.time) != (b.host, b.time)
+        });
+        if changes.count() >= MOMENTS_MAX || scratch.hosts.iter().any(|host| host.is_locked()) {
+            return None;
+        }
+        self.apply(terms, journal, scratch, &mut report);
+        Some(report)
+    }
+
+    /// Entries into memory and into the journal.
+    fn apply(
+        &self,
+        terms: &Terms<'_>,
+        journal: &mut dyn Journal,
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) {
         // By host, and in the order of lines within each; mostly there is one.
         let mut entries = std::mem::take(&mut scratch.entries);
         if scratch.hosts.len() > 1 {
@@ -117,121 +164,12 @@ impl Store {
         }
         for group in entries.chunk_by(|a, b| a.host == b.host) {
             let host = Arc::clone(&scratch.hosts[group[0].host as usize]);
-            self.apply_group(host, group, terms, journal, scratch, &mut report);
+            self.apply_group(host, group, terms, journal, scratch, report);
         }
         scratch.entries = entries;
         if !scratch.learned.is_empty() {
             self.resolver().insert_many(&scratch.learned);
         }
-        report
-    }
-
-    /// Lines to entries: finds out what each is, without any host's lock.
-    fn resolve(&self, body: &[u8], terms: &Terms<'_>, scratch: &mut Scratch, report: &mut Ingested) {
-        let default = terms.default_cluster.unwrap_or_default().as_bytes();
-        let mut reader = self.resolver().reader();
-        let mut lines = line::lines(body);
-        while let Some(line) = lines.next() {
-            let (prefix, rest) = line::split_prefix(line.bytes);
-            let hash = self.resolver().hash(default, prefix);
-            let outcome = match reader.get(hash) {
-                Some(Target::Series { host, column }) => {
-                    dated(line.bytes, rest, terms).and_then(|(value, time)| {
-                        match self.known_host(host, scratch) {
-                            Some(host) => Ok(Entry { host, column: Place::Column(column), time, value }),
-                            None => self.unknown(hash, line.bytes, prefix, terms, scratch, report),
-                        }
-                    })
-                }
-                Some(Target::Unknown) => Err(Fate::Skip(Skip::UnknownMetric)),
-                Some(Target::Refused(reason)) => Err(match line::parse_rest(rest) {
-                    Err(fate @ Fate::Bad(_)) => behind(fate, line.bytes, rest),
-                    _ => Refusal::ALL
-                        .get(usize::from(reason))
-                        .map_or(Fate::Skip(Skip::UnknownMetric), |reason| Fate::Refused(*reason)),
-                }),
-                None => self.unknown(hash, line.bytes, prefix, terms, scratch, report),
-            };
-            match outcome {
-                Ok(entry) => scratch.entries.push(entry),
-                Err(Fate::Bad(bad)) => {
-                    report.bad += 1;
-                    if report.first_bad.is_none() {
-                        let what = bad.describe(line.bytes);
-                        let what = what.replacen(&format!(" at column {}", bad.column), "", 1);
-                        report.first_bad = Some((line.number, bad.column + line.indent, what));
-                    }
-                    lines.skip_string(rest);
-                }
-                Err(Fate::Skip(skip)) => {
-                    report.skipped[skip as usize] += 1;
-                    lines.skip_string(rest);
-                }
-                Err(Fate::Refused(reason)) => {
-                    report.refused[reason as usize] += 1;
-                    let shown = &prefix[..prefix.len().min(120)];
-                    report.offender = Some((reason, String::from_utf8_lossy(shown).into_owned()));
-                }
-            }
-        }
-    }
-
-    /// The place of a host that the resolver named.
-    fn known_host(&self, number: u32, scratch: &mut Scratch) -> Option<u32> {
-        if let Some(last) = scratch.hosts.last()
-            && last.number() == number
-        {
-            return Some(scratch.hosts.len() as u32 - 1);
-        }
-        if let Some(place) = scratch.places.get(&number) {
-            return Some(*place);
-        }
-        self.host_of(number).map(|host| scratch.enter(host))
-    }
-
-    /// A line whose prefix the resolver does not know, parsed in full. Nothing is entered anywhere before all of the
-    /// line is known to be good, so that other lines leave no trace.
-    fn unknown(
-        &self,
-        hash: u64,
-        line: &[u8],
-        prefix: &[u8],
-        terms: &Terms<'_>,
-        scratch: &mut Scratch,
-        report: &mut Ingested,
-    ) -> Result<Entry, Fate> {
-        let name = line::metric_of(prefix)?;
-        if !self.takes_metric(&name) {
-            scratch.learned.push((hash, Target::Unknown));
-            return Err(Fate::Skip(Skip::UnknownMetric));
-        }
-        let parsed = line::parse_prefix(prefix)?;
-        let (value, time) = dated(line, &line[prefix.len()..], terms)?;
-        let mut text = std::mem::take(&mut scratch.text);
-        let placed =
-            parsed.place(terms.default_cluster, self.limits().name_bytes, &mut text).and_then(|place| {
-                let (id, metric) = self.metric_for_samples(&name).map_err(Fate::Refused)?;
-                let path: Box<[Box<str>]> = place.path.iter().map(|&name| name.into()).collect();
-                let series = Unresolved { hash: Some(hash), path, id, metric };
-                Ok((self.host_or_create(place.cluster, place.host), series))
-            });
-        scratch.text = text;
-        let (host, series) = match placed {
-            Ok((Ok(host), series)) => (host, series),
-            // Not learned: hosts that go make room.
-            Ok((Err(reason), _)) => return Err(Fate::Refused(reason)),
-            Err(fate) => {
-                if let Fate::Refused(reason) = fate {
-                    scratch.learned.push((hash, Target::Refused(reason as u8)));
-                }
-                return Err(fate);
-            }
-        };
-        report.merged += u64::from(parsed.merges_subcomponents());
-        let number = host.number();
-        let host = scratch.places.get(&number).copied().unwrap_or_else(|| scratch.enter(host));
-        scratch.unresolved.push(series);
-        Ok(Entry { host, column: Place::Unresolved(scratch.unresolved.len() as u32 - 1), time, value })
     }
 
     /// The samples of one host: one lock, one record.
@@ -308,8 +246,10 @@ impl Store {
                 Place::Column(column) => Some(column),
                 Place::Unresolved(at) => {
                     let column = columns.next().flatten();
-                    if let (Some(column), Some(hash)) = (column, scratch.unresolved[at as usize].hash) {
-                        scratch.learned.push((hash, Target::Series { host: host.number(), column }));
+                    if let (Some(column), Some(line)) = (column, scratch.unresolved[at as usize].line) {
+                        let LineKey { hash, prefix_bytes, merges } = line;
+                        let series = Target::Series { host: host.number(), column, prefix_bytes, merges };
+                        scratch.learned.push((hash, series));
                     }
                     column
                 }
@@ -356,24 +296,6 @@ impl Store {
         state.place(&known, placing, &mut rows);
         host.apply(state, rows.as_slice(), stamp, now);
     }
-}
-
-/// The value and the time of a line, if the time is one that is taken.
-fn dated(line: &[u8], rest: &[u8], terms: &Terms<'_>) -> Result<(f32, Timestamp), Fate> {
-    let (value, time) = line::parse_rest(rest).map_err(|fate| behind(fate, line, rest))?;
-    let time = time.unwrap_or(terms.now);
-    if time < terms.oldest {
-        return Err(Fate::Refused(Refusal::TooOld));
-    }
-    if time > terms.newest {
-        return Err(Fate::Refused(Refusal::TooNew));
-    }
-    Ok((value, time))
-}
-
-/// A fate whose column counts in the whole line.
-fn behind(fate: Fate, line: &[u8], rest: &[u8]) -> Fate {
-    fate.shifted(line.len() - rest.len())
 }
 
 impl Scratch {
@@ -434,6 +356,6 @@ impl Scratch {
     fn names(&self, catalog: &Catalog, gone: &HostState, column: u32) -> Option<Unresolved> {
         let column = gone.shape().columns().get(column as usize)?;
         let metric = catalog.get(column.metric);
-        Some(Unresolved { hash: None, path: column.path.clone(), id: column.metric, metric })
+        Some(Unresolved { line: None, path: column.path.clone(), id: column.metric, metric })
     }
 }

@@ -48,9 +48,11 @@ mod rest;
 
 use memchr::{memchr, memchr2};
 
+use crate::Timestamp;
+
 pub use self::name::{NAME_BYTES_MAX, NameError, check_name, check_path_name};
 pub use self::prefix::{Path, Place, Prefix, metric_of, parse_prefix};
-pub use self::rest::{parse_rest, seconds};
+pub use self::rest::{LastTime, parse_rest, seconds};
 
 /// The lines of `body` that are neither empty nor comments.
 #[must_use]
@@ -123,7 +125,45 @@ impl<'a> Iterator for Lines<'a> {
 
 impl std::iter::FusedIterator for Lines<'_> {}
 
+/// A line whose prefix is as long as was expected, and whose rest is what senders send; see [`Lines::expect`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expected<'a> {
+    /// As [`Line::split`] gives it, *if* it is a prefix that was seen before.
+    pub prefix: &'a [u8],
+    /// The value.
+    pub value: f32,
+    /// The time, if there is one.
+    pub time: Option<Timestamp>,
+    /// Bytes of the line with its end.
+    bytes: usize,
+}
+
 impl<'a> Lines<'a> {
+    /// The next line, if behind `prefix_bytes` bytes there is ` value=NUMBER`, perhaps a time, and the line's end. It is not passed.
+    ///
+    /// Nothing is said about those bytes: if they are, byte for byte, a prefix that a line had before, the line is what
+    /// [`next`](Iterator::next) would give, without having looked for its ends. Otherwise it may be anything.
+    #[inline]
+    #[must_use]
+    pub fn expect(&self, prefix_bytes: usize, last: &mut LastTime<'a>) -> Option<Expected<'a>> {
+        let (prefix, rest) = self.body.split_at_checked(prefix_bytes)?;
+        let (value, time, used) = rest::scan_plain(rest, last)?;
+        let bytes = prefix_bytes + used;
+        let end = match self.body.get(bytes) {
+            Some(b'\n') => bytes + 1,
+            None => bytes,
+            Some(_) => return None,
+        };
+        Some(Expected { prefix, value, time, bytes: end })
+    }
+
+    /// Passes the line that [`expect`](Self::expect) gave.
+    #[inline]
+    pub fn pass(&mut self, line: &Expected<'a>) {
+        self.number += 1;
+        self.body = self.body.get(line.bytes..).unwrap_or_default();
+    }
+
     /// Passes over what belongs to the line just handed out although a line end lies between: the remainder of a quoted string.
     ///
     /// Log messages have such strings. To be called, with the rest of the line, when it is not taken as a sample (bad, or

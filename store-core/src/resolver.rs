@@ -10,15 +10,16 @@
 //! let hasher = resolver.hasher(b"alpha");
 //! let hash = hasher.hash(b"cpu_load,hostname=a01");
 //! assert_eq!(resolver.reader().get(hash), None);
-//! resolver.insert_many(&[(hash, Target::Series { host: 7, column: 3 })]);
-//! assert_eq!(resolver.reader().get(hash), Some(Target::Series { host: 7, column: 3 }));
+//! let series = Target::Series { host: 7, column: 3, prefix_bytes: 21, merges: false };
+//! resolver.insert_many(&[(hash, series)]);
+//! assert_eq!(resolver.reader().get(hash), Some(series));
 //! ```
 //!
 //! # Speed
 //! A sender's lines come in the same order again and again. Each entry knows the one that followed it last time, entries
 //! lie in the order in which they were first seen, and the guess is accepted only if its hash is equal: so a batch as
 //! usual is a walk through memory, and one that is permuted or lacks lines costs a look-up in the table where it
-//! differs. (Guessing the n-th line by the n-th of last time fails from the first missing line on.)
+//! differs. An entry also knows how long its prefix is, so where the guess is right nobody looks for the prefix's end. (Guessing the n-th line by the n-th of last time fails from the first missing line on.)
 //!
 //! # Memory
 //! 20 bytes an entry and 6 to 11 for the table. Series and negative answers (unknown metrics, refused names) are
@@ -47,8 +48,13 @@ pub enum Target {
     Series {
         /// Number of the host.
         host: u32,
-        /// Column of the host.
+        /// Column of the host, below 2^18.
         column: u32,
+        /// Length of the prefix: where the line that is expected next has its space ([`Reader::expected_bytes`]). 0 where that is
+        /// not known.
+        prefix_bytes: u16,
+        /// Whether what the prefix names is one of several that are one series: to be counted.
+        merges: bool,
     },
     /// A metric that is not in the catalog.
     Unknown,
@@ -122,9 +128,12 @@ impl Resolver {
         let Tables { series, negative } = &mut *tables;
         for &(hash, target) in learned {
             match target {
-                Target::Series { host, column } => {
+                Target::Series { host, column, prefix_bytes, merges } => {
                     negative.remove(hash);
-                    series.insert(hash, Value { host, column });
+                    // A column that does not fit is not remembered.
+                    if let Some(value) = Value::series(host, column, prefix_bytes, merges) {
+                        series.insert(hash, value);
+                    }
                 }
                 Target::Unknown | Target::Refused(_) => {
                     series.remove(hash);
@@ -199,17 +208,28 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The length of the prefix that is expected next, if it is one of a series; 0 if nobody knows.
+    #[inline]
+    #[must_use]
+    pub fn expected_bytes(&self) -> usize {
+        if self.next.is_negative() { 0 } else { self.tables.series.prefix_bytes(self.next) }
+    }
+
+    /// What the prefix that is expected next stands for, if this is its hash; else nothing is looked for.
+    #[inline]
+    pub fn expect(&mut self, hash: u64) -> Option<Target> {
+        let guess = self.next;
+        let (value, next) = self.tables.table(guess).follow(guess, hash)?;
+        self.previous = guess;
+        self.next = next;
+        self.found.predicted += 1;
+        Some(target(guess, value))
+    }
+
     /// What the prefix with this hash stands for, if that is known; the hash is one that a [`Hasher`] gave.
     #[inline]
     pub fn get(&mut self, hash: u64) -> Option<Target> {
-        let guess = self.next;
-        if let Some((value, next)) = self.tables.table(guess).follow(guess, hash) {
-            self.previous = guess;
-            self.next = next;
-            self.found.predicted += 1;
-            return Some(target(guess, value));
-        }
-        self.search(hash)
+        self.expect(hash).or_else(|| self.search(hash))
     }
 
     /// How the look-ups so far ended.
@@ -253,16 +273,20 @@ impl Tables {
 const UNKNOWN: u32 = 256;
 
 fn negative_value(target: Target) -> Value {
-    let host = if let Target::Refused(reason) = target { u32::from(reason) } else { UNKNOWN };
-    Value { host, column: 0 }
+    Value::negative(if let Target::Refused(reason) = target { u32::from(reason) } else { UNKNOWN })
 }
 
 #[inline(always)]
-fn target(link: Link, Value { host, column }: Value) -> Target {
+fn target(link: Link, value: Value) -> Target {
     if !link.is_negative() {
-        return Target::Series { host, column };
+        return Target::Series {
+            host: value.host,
+            column: value.column(),
+            prefix_bytes: value.prefix_bytes(),
+            merges: value.merges(),
+        };
     }
-    u8::try_from(host).map_or(Target::Unknown, Target::Refused)
+    u8::try_from(value.host).map_or(Target::Unknown, Target::Refused)
 }
 
 /// Secret words from the randomness that the standard library takes from the system for its hash maps.

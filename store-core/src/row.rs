@@ -53,20 +53,18 @@ impl Rows {
         self.len == 0
     }
 
-    /// Adds a cell: to the buffer's last row if that is the same slot, else to a new row.
-    pub fn push(&mut self, buffer: u16, anchor: Timestamp, slot: Timestamp, index: u32, value: f32) {
+    /// The row that cells of a slot are added to: the buffer's last one if that is the same slot, else a new one.
+    pub fn row(&mut self, buffer: u16, anchor: Timestamp, slot: Timestamp) -> &mut Row {
         let at = usize::from(buffer);
         if at >= self.open.len() {
             self.open.resize(at + 1, usize::MAX);
         }
         let open = self.open[at];
         if open < self.len && self.rows[open].slot == slot && self.rows[open].anchor == anchor {
-            self.rows[open].cells.push((index, value));
-            return;
+            return &mut self.rows[open];
         }
-        let row = self.add(buffer, anchor, slot);
-        row.cells.push((index, value));
-        self.open[at] = self.len - 1;
+        self.open[at] = self.len;
+        self.add(buffer, anchor, slot)
     }
 
     /// Adds an empty row.
@@ -91,12 +89,12 @@ mod tests {
         let mut rows = Rows::default();
         for (buffer, slot, index) in [(0, 10, 0), (1, 60, 0), (0, 10, 1), (1, 60, 2), (0, 20, 0), (0, 10, 3)]
         {
-            rows.push(buffer, 0, slot, index, 1.0);
+            rows.row(buffer, 0, slot).cells.push((index, 1.0));
         }
         let seen: Vec<_> = rows.as_slice().iter().map(|r| (r.buffer, r.slot, r.cells.len())).collect();
         assert_eq!(seen, [(0, 10, 2), (1, 60, 2), (0, 20, 1), (0, 10, 1)]);
         rows.clear();
-        rows.push(0, 0, 20, 4, 2.0);
+        rows.row(0, 0, 20).cells.push((4, 2.0));
         assert_eq!(rows.as_slice(), [Row { buffer: 0, anchor: 0, slot: 20, cells: vec![(4, 2.0)] }]);
     }
 }

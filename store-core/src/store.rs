@@ -116,6 +116,20 @@ impl Store {
         self.auto_frequency_s.is_some() || self.catalog.served(name).is_some()
     }
 
+    /// Whether samples of a metric may be taken, without registering it.
+    ///
+    /// # Errors
+    /// The name cannot be taken, or that were one metric too many.
+    pub(crate) fn check_metric(&self, name: &str) -> Result<(), Refusal> {
+        if self.catalog.served(name).is_some() {
+            return Ok(());
+        }
+        if self.auto_frequency_s.is_none() || crate::line::check_name(name, self.limits.name_bytes).is_err() {
+            return Err(Refusal::MetricName);
+        }
+        if self.catalog.len() >= self.limits.metrics { Err(Refusal::Metrics) } else { Ok(()) }
+    }
+
     /// The metric of a name: configured, or registered now where that is allowed.
     ///
     /// # Errors
@@ -124,11 +138,8 @@ impl Store {
         if let Some(found) = self.catalog.served(name) {
             return Ok(found);
         }
+        self.check_metric(name)?;
         let frequency_s = self.auto_frequency_s.ok_or(Refusal::MetricName)?;
-        crate::line::check_name(name, self.limits.name_bytes).map_err(|_| Refusal::MetricName)?;
-        if self.catalog.len() >= self.limits.metrics {
-            return Err(Refusal::Metrics);
-        }
         let aggregation = Aggregation::Avg;
         self.catalog.register(Metric { name: name.into(), frequency_s, aggregation, served: true });
         self.catalog.served(name).ok_or(Refusal::Metrics)
@@ -192,6 +203,17 @@ impl Store {
             return Ok(host);
         }
         self.create(cluster, name, None)
+    }
+
+    /// A host for a sample of it: a new one only if there is room for its first series.
+    ///
+    /// # Errors
+    /// If that were one host, or one series, too many.
+    pub(crate) fn host_for_samples(&self, cluster: &str, name: &str) -> Result<Arc<Host>, Refusal> {
+        if let Some(host) = self.host(cluster, name) {
+            return Ok(host);
+        }
+        if self.series_room() == 0 { Err(Refusal::Series) } else { self.create(cluster, name, None) }
     }
 
     /// A host that was found on disk, entered as one that is to be loaded.

@@ -26,6 +26,7 @@ mod scribe;
 mod status;
 mod tail;
 mod waiting;
+mod write;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -36,7 +37,6 @@ use store_checkpoint::cleanup::Cleaner;
 use store_checkpoint::durable::DurableDirs;
 use store_checkpoint::save::Saver;
 use store_core::host::{Host, Placing};
-use store_core::ingest::{Scratch, Terms};
 use store_core::{Store, Timestamp};
 use store_disk::{Clock, Disk, DiskLock, Lineage};
 use store_wal::{Found, Log, Until};
@@ -50,6 +50,7 @@ pub use options::{
     OpenError, WalSync,
 };
 pub use status::{MemoryStatus, Status};
+pub use write::{Taken, TryWrite};
 
 use self::background::Background;
 use self::load::OnDisk;
@@ -136,66 +137,11 @@ impl Engine {
         self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a message in line protocol, and returns when what the mode promises is done.
-    pub fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport {
-        thread_local! {
-            static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
-        }
-        let now = self.now();
-        let terms = Terms {
-            default_cluster,
-            now,
-            oldest: now.saturating_sub(self.options.retention_s),
-            newest: now.saturating_add(self.options.max_future_s),
-            fixed_phase: self.is_dumping(),
-        };
-        let mut scribe = self.scribe();
-        let ingested =
-            SCRATCH.with_borrow_mut(|scratch| self.store.ingest(body, &terms, &mut scribe, scratch));
-        let durability = self.acknowledge(&scribe);
-        self.counters.count(&ingested, body.len());
-        let refused = ingested.refused.iter().sum::<u64>() + ingested.freed;
-        let skipped = ingested.skipped.iter().sum::<u64>() + refused;
-        WriteReport {
-            good: ingested.good,
-            bad: ingested.bad,
-            skipped,
-            refused,
-            first_bad: ingested.first_bad.map(|(line, column, what)| FirstBad { line, column, what }),
-            durability,
-        }
-    }
-
     /// Syncs the log up to here.
     ///
     /// # Errors
     /// The log is degraded, or becomes so.
     pub fn sync_log(&self) -> Result<(), store_wal::CommitError> {
         self.log.flush(Until::Synced)
-    }
-
-    /// Waits until the records of a message are where the mode wants them.
-    fn acknowledge(&self, scribe: &Scribe<'_>) -> Durability {
-        let Some(last) = scribe.last() else { return Durability::Kept };
-        let until = match self.options.wal_sync {
-            WalSync::Always => Some(Until::Synced),
-            WalSync::Interval | WalSync::Write => Some(Until::Written),
-            WalSync::None => None,
-        };
-        let committed = match until {
-            Some(until) => !scribe.is_unlogged() && self.log.commit(last, until).is_ok(),
-            None => !scribe.is_unlogged(),
-        };
-        match (committed, self.options.wal_sync) {
-            (true, _) => Durability::Kept,
-            (false, WalSync::Always) => {
-                self.counters.unavailable.add(1);
-                Durability::Unavailable
-            }
-            (false, _) => {
-                self.counters.memory_only.add(1);
-                Durability::Memory
-            }
-        }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub fn run(config: &Config, dev: bool) -> anyhow::Result<ExitCode> {
     let connections_max = connections_max(raise_descriptor_limit());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // One may be held up by a disk, while it writes the log.
+        .worker_threads(std::thread::available_parallelism().map_or(1, NonZero::get).max(2))
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("store-http")
         .build()

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use store_disk::frame::{self, OVERHEAD_BYTES};
 use store_disk::{DiskFile, Lineage};
@@ -51,6 +52,8 @@ pub(crate) struct State {
     file: Option<Box<dyn DiskFile>>,
     busy: bool,
     sync_waiters: usize,
+    /// Threads that wait for `changed`: telling nobody would be a call of the system each time.
+    waiters: usize,
     /// Goes up when a segment is given up: a leader of an earlier epoch has nothing to say any more.
     epoch: u64,
     written: LogPos,
@@ -160,7 +163,7 @@ struct Turn<'a> {
     core: &'a Core,
     file: Option<Box<dyn DiskFile>>,
     epoch: u64,
-    path: PathBuf,
+    segment: u32,
 }
 
 impl Core {
@@ -186,6 +189,7 @@ impl Core {
             file,
             busy: false,
             sync_waiters: 0,
+            waiters: 0,
             epoch: 0,
             written: at,
             synced: at,
@@ -202,8 +206,30 @@ impl Core {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiters += 1;
+        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiters -= 1;
+        state
+    }
+
+    /// [`wait`](Self::wait), but not beyond `until`; `None` once that has passed.
+    fn wait_until<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        until: Instant,
+    ) -> Option<MutexGuard<'a, State>> {
+        let left = until.checked_duration_since(Instant::now())?;
+        state.waiters += 1;
+        let (mut state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        state.waiters -= 1;
+        Some(state)
+    }
+
+    fn tell(&self, state: &State) {
+        if state.waiters > 0 {
+            self.changed.notify_all();
+        }
     }
 
     pub(crate) fn append(&self, segment: u32, entries: &[(u8, &[u8])]) -> Appended {
@@ -226,7 +252,7 @@ impl Core {
         if full || state.buffer.len() as u64 + bytes > self.options.buffer_bytes_max {
             let what = if full { "the segment is full" } else { "the buffer is full" };
             state.give_up(format!("{what} and nothing takes it to the disk"));
-            self.changed.notify_all();
+            self.tell(state);
             return state.unlogged(entries.len());
         }
         let first = state.end_pos();
@@ -244,11 +270,23 @@ impl Core {
 
     /// Waits until `asked`, or everything appended so far, is durable as far as `until` says; leads if nobody does.
     pub(crate) fn commit(&self, asked: Option<LogPos>, until: Until) -> Result<(), CommitError> {
+        // Without a patience there is always an answer.
+        self.commit_within(asked, until, None).unwrap_or(Err(CommitError::Degraded))
+    }
+
+    /// The same, but waits for another leader no longer than `patience`; `None` if that was too short.
+    pub(crate) fn commit_within(
+        &self,
+        asked: Option<LogPos>,
+        until: Until,
+        patience: Option<Duration>,
+    ) -> Option<Result<(), CommitError>> {
+        let mut deadline = None;
         let mut state = self.lock();
         if let Some(position) = asked
             && position >= state.end_pos()
         {
-            return Err(CommitError::NotLogged(position));
+            return Some(Err(CommitError::NotLogged(position)));
         }
         let target = match asked {
             Some(position) => LogPos::from_u64(position.to_u64().saturating_add(1)),
@@ -260,22 +298,32 @@ impl Core {
                 Until::Synced => state.synced,
             };
             if target <= mark {
-                return match asked {
+                return Some(match asked {
                     Some(position) if state.is_lost(position) => Err(CommitError::NotLogged(position)),
                     _ => Ok(()),
-                };
+                });
             }
             if state.mode != Mode::Healthy {
-                return Err(CommitError::Degraded);
+                return Some(Err(CommitError::Degraded));
             }
-            if state.busy {
-                let waits = usize::from(until == Until::Synced);
-                state.sync_waiters += waits;
-                state = self.wait(state);
-                state.sync_waiters -= waits;
-            } else {
-                state = self.lead(state, until == Until::Synced)?;
+            if !state.busy {
+                // Who has no time to wait does not sync for others either: they are told, and lead next.
+                let sync = until == Until::Synced || (patience.is_none() && state.sync_waiters > 0);
+                state = match self.lead(state, sync) {
+                    Ok(state) => state,
+                    Err(error) => return Some(Err(error)),
+                };
+                continue;
             }
+            if let Some(patience) = patience {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
+                state = self.wait_until(state, deadline)?;
+                continue;
+            }
+            let waits = usize::from(until == Until::Synced);
+            state.sync_waiters += waits;
+            state = self.wait(state);
+            state.sync_waiters -= waits;
         }
     }
 
@@ -300,7 +348,6 @@ impl Core {
         mut state: MutexGuard<'a, State>,
         sync: bool,
     ) -> Result<MutexGuard<'a, State>, CommitError> {
-        let sync = sync || state.sync_waiters > 0;
         let mut turn = self.turn(&mut state);
         let (bytes, end) = (state.take_buffer(), state.end_pos());
         drop(state);
@@ -311,8 +358,7 @@ impl Core {
     fn turn(&self, state: &mut State) -> Turn<'_> {
         debug_assert!(!state.busy && state.file.is_some(), "two leaders");
         state.busy = true;
-        let path = format::segment_path(&self.dir, state.segment);
-        Turn { core: self, file: state.file.take(), epoch: state.epoch, path }
+        Turn { core: self, file: state.file.take(), epoch: state.epoch, segment: state.segment }
     }
 
     /// Makes the segment `number` the current one, after `file` was opened for it: from here on positions are
@@ -364,7 +410,7 @@ impl Core {
         let mut state = self.lock();
         if state.mode != Mode::Degraded {
             state.give_up(why);
-            self.changed.notify_all();
+            self.tell(&state);
         }
     }
 }
@@ -385,7 +431,7 @@ impl<'a> Turn<'a> {
             let mut state = self.core.lock();
             if let Err(source) = written {
                 state.counters.write_errors += 1;
-                let path = self.path.clone();
+                let path = self.path();
                 return Err(self.give_up(state, CommitError::Write { path, source }));
             }
             state.counters.writes += 1;
@@ -400,7 +446,7 @@ impl<'a> Turn<'a> {
             state.written = end;
             if sync {
                 // Who waits for the write alone need not wait for the sync.
-                self.core.changed.notify_all();
+                self.core.tell(&state);
             }
         }
         if sync {
@@ -408,7 +454,7 @@ impl<'a> Turn<'a> {
             let mut state = self.core.lock();
             if let Err(source) = synced {
                 state.counters.sync_errors += 1;
-                let path = self.path.clone();
+                let path = self.path();
                 return Err(self.give_up(state, CommitError::Sync { path, source }));
             }
             state.counters.syncs += 1;
@@ -424,7 +470,7 @@ impl<'a> Turn<'a> {
     fn give_up(&self, mut state: MutexGuard<'_, State>, error: CommitError) -> CommitError {
         if state.epoch == self.epoch {
             state.give_up(describe(&error));
-            self.core.changed.notify_all();
+            self.core.tell(&state);
         }
         error
     }
@@ -437,8 +483,12 @@ impl<'a> Turn<'a> {
             state.file = file;
             state.busy = false;
         }
-        self.core.changed.notify_all();
+        self.core.tell(&state);
         state
+    }
+
+    fn path(&self) -> PathBuf {
+        format::segment_path(&self.core.dir, self.segment)
     }
 }
 
@@ -447,8 +497,8 @@ impl Drop for Turn<'_> {
         if self.file.is_some() {
             let mut state = self.core.lock();
             if state.epoch == self.epoch {
-                state.give_up(format!("writing {} was broken off", self.path.display()));
-                self.core.changed.notify_all();
+                state.give_up(format!("writing {} was broken off", self.path().display()));
+                self.core.tell(&state);
             }
         }
     }
@@ -468,6 +518,8 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     fn degraded_at(offset: u32) -> Core {
@@ -518,5 +570,53 @@ mod tests {
             state.synced = LogPos::new(number, FIRST_END);
         }
         assert_eq!(core.lock().lost, [LogPos::new(3, 500)..LogPos::new(199, 0)]);
+    }
+
+    #[derive(Debug)]
+    struct Accepting;
+
+    impl DiskFile for Accepting {
+        fn append(&mut self, _: &[u8]) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_has_little_patience_writes_itself_or_goes_elsewhere() {
+        let at = LogPos::new(3, FIRST_END);
+        let file: Box<dyn DiskFile> = Box::new(Accepting);
+        let core = Core::new("/log".into(), Lineage([0; 16]), LogOptions::default(), at, Some(file), at);
+        let append = || match core.append(3, &[(16, b"a")]) {
+            Appended::At { last, logged: true, .. } => last,
+            other => panic!("{other:?}"),
+        };
+        let commit =
+            |position| core.commit_within(Some(position), Until::Written, Some(Duration::from_millis(5)));
+        let first = append();
+        assert!(matches!(commit(first), Some(Ok(()))), "nobody else writes");
+        let second = append();
+        let mut turn = core.turn(&mut core.lock());
+        assert!(commit(second).is_none(), "somebody else writes and does not end");
+        assert!(matches!(commit(first), Some(Ok(()))), "what is written needs no patience");
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| core.commit(Some(second), Until::Synced));
+            let (bytes, end) = {
+                let mut state = core.lock();
+                while state.waiters == 0 {
+                    drop(state);
+                    thread::yield_now();
+                    state = core.lock();
+                }
+                (state.take_buffer(), state.end_pos())
+            };
+            turn.put(bytes, end, true).unwrap();
+            drop(turn.finish());
+            assert!(waits.join().unwrap().is_ok(), "who waits is told");
+        });
+        assert!(matches!(commit(second), Some(Ok(()))));
     }
 }

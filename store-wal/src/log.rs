@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use store_disk::{Disk, DiskFile, Lineage};
 
@@ -160,6 +161,20 @@ impl Log {
     /// [`CommitError`]; at once while the log is degraded, unless the position was synced before.
     pub fn commit(&self, position: LogPos, until: Until) -> Result<(), CommitError> {
         self.core.commit(Some(position), until)
+    }
+
+    /// [`commit`](Log::commit) for a thread that has other things to do: writes (and syncs) itself if nobody does, but
+    /// waits no longer than `patience` for another thread that does. `None` if that was too short: commit elsewhere.
+    ///
+    /// # Errors
+    /// As [`commit`](Log::commit).
+    pub fn commit_within(
+        &self,
+        position: LogPos,
+        until: Until,
+        patience: Duration,
+    ) -> Option<Result<(), CommitError>> {
+        self.core.commit_within(Some(position), until, Some(patience))
     }
 
     /// Position of the next append.

@@ -4,6 +4,8 @@
 //! Counts do not depend on what else the machine does. A limit stands an eighth above what was counted when it was
 //! set, because compilers differ a little; whoever makes a function faster lowers it.
 
+#![expect(missing_docs, reason = "modules that the macros make")]
+
 use std::hint::black_box;
 
 use gungraun::{

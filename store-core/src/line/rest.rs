@@ -22,18 +22,62 @@ pub fn parse_rest(rest: &[u8]) -> Result<(f32, Option<Timestamp>), Fate> {
 /// The form that senders use, and nothing else: ` value=NUMBER` and possibly ` INTEGER`.
 #[inline]
 fn parse_plain(rest: &[u8]) -> Option<(f32, Option<Timestamp>)> {
+    let (value, time, used) = scan_plain(rest, &mut LastTime::default())?;
+    (used == rest.len()).then_some((value, time))
+}
+
+/// The time of the line before as it was written: mostly the next line has the same.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LastTime<'a> {
+    /// With the space before it and a line end behind it, 8 to 16 bytes; or empty.
+    text: &'a [u8],
+    time: Timestamp,
+}
+
+impl<'a> LastTime<'a> {
+    /// The time that `tail` begins with, and the length of its text, if it is the same as before.
+    #[inline(always)]
+    fn known(&self, tail: &[u8]) -> Option<(Timestamp, usize)> {
+        let tail = tail.get(..self.text.len())?;
+        // Two words that may overlap are all of it.
+        let same = tail.first_chunk::<8>()? == self.text.first_chunk::<8>()?
+            && tail.last_chunk::<8>()? == self.text.last_chunk::<8>()?;
+        same.then_some((self.time, tail.len() - 1))
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, tail: &'a [u8], used: usize, time: Timestamp) {
+        self.text = match tail.get(..used + 1) {
+            Some(text) if text.ends_with(b"\n") && (8..=16).contains(&text.len()) => text,
+            _ => &[],
+        };
+        self.time = time;
+    }
+}
+
+/// Scans ` value=NUMBER` and, if there is one behind it, ` INTEGER`: the value, the time and how many bytes they take.
+#[inline(always)]
+pub(super) fn scan_plain<'a>(
+    rest: &'a [u8],
+    last: &mut LastTime<'a>,
+) -> Option<(f32, Option<Timestamp>, usize)> {
     let tail = rest.strip_prefix(b" value=")?;
     let (value, used) = number::scan_value(tail)?;
     if !value.is_finite() {
         return None;
     }
-    let tail = &tail[used..];
-    if tail.is_empty() {
-        return Some((value, None));
+    let tail = tail.get(used..)?;
+    if tail.first() != Some(&b' ') {
+        return Some((value, None, rest.len() - tail.len()));
     }
-    let tail = tail.strip_prefix(b" ")?;
-    let (time, used) = number::scan_integer(tail)?;
-    (used == tail.len()).then(|| (value, Some(seconds(time))))
+    let before = rest.len() - tail.len();
+    if let Some((time, used)) = last.known(tail) {
+        return Some((value, Some(time), before + used));
+    }
+    let (time, used) = number::scan_integer(tail.get(1..)?)?;
+    let time = seconds(time);
+    last.remember(tail, 1 + used, time);
+    Some((value, Some(time), before + 1 + used))
 }
 
 /// A time in the unit that its size gives away, as seconds, rounded down.

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::HashTable;
 
+use super::hash::PREFIX_BYTES_MAX;
+use crate::shape::COLUMNS_MAX;
+
 /// The most entries of a table: what a link can name.
 pub(super) const ENTRIES_MAX: usize = (1 << 30) - 1;
 
@@ -46,7 +49,43 @@ impl Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Value {
     pub(super) host: u32,
-    pub(super) column: u32,
+    /// Column in the low bits, then [`MERGES`], then the length of the prefix: no wider than a column alone.
+    packed: u32,
+}
+
+const COLUMN_BITS: u32 = 18;
+const MERGES: u32 = 1 << COLUMN_BITS;
+const LENGTH_SHIFT: u32 = COLUMN_BITS + 1;
+
+const _: () = assert!(COLUMNS_MAX <= 1 << COLUMN_BITS && PREFIX_BYTES_MAX < 1 << (32 - LENGTH_SHIFT));
+
+impl Value {
+    /// `None` if the column is too large; a length that is becomes 0.
+    pub(super) fn series(host: u32, column: u32, prefix_bytes: u16, merges: bool) -> Option<Self> {
+        let length = if usize::from(prefix_bytes) <= PREFIX_BYTES_MAX { u32::from(prefix_bytes) } else { 0 };
+        let flags = if merges { MERGES } else { 0 };
+        (column < MERGES).then_some(Self { host, packed: column | flags | length << LENGTH_SHIFT })
+    }
+
+    /// `what` in the place of a host.
+    pub(super) fn negative(what: u32) -> Self {
+        Self { host: what, packed: 0 }
+    }
+
+    #[inline(always)]
+    pub(super) fn column(self) -> u32 {
+        self.packed & (MERGES - 1)
+    }
+
+    #[inline(always)]
+    pub(super) fn merges(self) -> bool {
+        self.packed & MERGES != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn prefix_bytes(self) -> u16 {
+        (self.packed >> LENGTH_SHIFT) as u16
+    }
 }
 
 /// Four-byte fields throughout: with a `u64` it would be 24 bytes.
@@ -124,6 +163,12 @@ impl Table {
         Some((entry.value, Link(next & !USED)))
     }
 
+    /// The length of the prefix of the entry at `link`; 0 if it is not known.
+    #[inline(always)]
+    pub(super) fn prefix_bytes(&self, link: Link) -> usize {
+        self.entries.get(link.place()).map_or(0, |entry| usize::from(entry.value.prefix_bytes()))
+    }
+
     /// Remembers that `next` followed the entry at `link`.
     pub(super) fn learn(&self, link: Link, next: Link) {
         if let Some(entry) = self.entries.get(link.place()) {
@@ -171,7 +216,7 @@ impl Table {
 
     pub(super) fn remove(&mut self, hash: u64) {
         if let Some(place) = self.unindex(hash) {
-            self.entries[place as usize] = Entry::new(0, Value { host: 0, column: 0 }, Link::NONE);
+            self.entries[place as usize] = Entry::new(0, Value::negative(0), Link::NONE);
             self.free.push(place);
         }
     }

@@ -16,7 +16,12 @@ fn prefix(number: u32) -> String {
 }
 
 fn series(number: u32) -> Target {
-    Target::Series { host: number / 64, column: number % 64 }
+    Target::Series {
+        host: number / 64,
+        column: number % 64,
+        prefix_bytes: prefix(number).len() as u16,
+        merges: number % 7 == 0,
+    }
 }
 
 /// A resolver that knows the series 0..`count`, and their hashes.
@@ -55,7 +60,9 @@ fn a_prefix_is_not_confused_with_one_that_it_begins() {
     let learned: Vec<_> = names
         .iter()
         .zip(0..)
-        .map(|(name, column)| (hasher.hash(name.as_bytes()), Target::Series { host: 1, column }))
+        .map(|(name, column)| {
+            (hasher.hash(name.as_bytes()), Target::Series { host: 1, column, prefix_bytes: 0, merges: false })
+        })
         .collect();
     resolver.insert_many(&learned);
     assert_eq!(resolver.len(), (names.len(), 0));
@@ -130,6 +137,33 @@ fn a_batch_as_usual_is_guessed_from_its_second_line_on() {
         assert_eq!((found.predicted + found.searched, found.missing), (1500, 0));
         assert!(pass == 0 || found.searched == 1, "{found:?} in pass {pass}");
     }
+}
+
+#[test]
+fn the_length_of_the_prefix_that_comes_next_is_known_beforehand() {
+    let (resolver, hashes) = fleet(300, 1000);
+    let mut reader = resolver.reader();
+    assert_eq!(reader.expected_bytes(), 0, "nothing came before");
+    assert_eq!(reader.get(hashes[0]), Some(series(0)));
+    for number in 1..300 {
+        assert_eq!(reader.expected_bytes(), prefix(number).len(), "series {number}");
+        assert_eq!(reader.expect(hashes[0]), None, "another one is not what was expected");
+        assert_eq!(reader.expect(hashes[number as usize]), Some(series(number)));
+    }
+    assert_eq!(reader.found().predicted, 299);
+}
+
+#[test]
+fn a_column_or_a_length_that_does_not_fit_is_not_remembered() {
+    let resolver = Resolver::new(10);
+    let hash = resolver.hash(b"", b"m");
+    let target = |column, prefix_bytes| Target::Series { host: 1, column, prefix_bytes, merges: true };
+    resolver.insert_many(&[(hash, target(1 << 18, 1))]);
+    assert_eq!(resolver.reader().get(hash), None);
+    resolver.insert_many(&[(hash, target((1 << 18) - 1, u16::MAX))]);
+    assert_eq!(resolver.reader().get(hash), Some(target((1 << 18) - 1, 0)));
+    resolver.insert_many(&[(hash, target(0, PREFIX_BYTES_MAX as u16))]);
+    assert_eq!(resolver.reader().get(hash), Some(target(0, PREFIX_BYTES_MAX as u16)));
 }
 
 #[test]
@@ -397,7 +431,9 @@ fn check_against_map(steps: Vec<Step>, entries_max: usize, forgets: bool) -> Res
                 }
                 drop(reader);
                 let target = |number, kind| match kind {
-                    Kind::Series(column) => Target::Series { host: number, column },
+                    Kind::Series(column) => {
+                        Target::Series { host: number, column, prefix_bytes: 9, merges: false }
+                    }
                     Kind::Unknown => Target::Unknown,
                     Kind::Refused(reason) => Target::Refused(reason),
                 };

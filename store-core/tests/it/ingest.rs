@@ -1,5 +1,6 @@
 //! What a message leaves behind: its good samples, and of its other lines no trace but a count.
 
+use proptest::prelude::*;
 use store_core::Timestamp;
 use store_core::host::{Host, HostState};
 use store_core::ingest::{Ingested, Scratch, Terms};
@@ -144,4 +145,122 @@ fn lines_without_a_time_get_that_of_the_message() {
     let report = support::send_under(&store, "load,hostname=n1 value=1\n", &terms, &mut Unlogged::default());
     assert_eq!(report.good, 1);
     assert_eq!(all_points(&store, &[], "load"), [(6000, 1.0)]);
+}
+
+#[test]
+fn what_is_refused_for_want_of_room_leaves_neither_host_nor_metric_behind() {
+    let limits = Limits { hosts: 1, metrics: 2, series: 2, ..Limits::default() };
+    let store = Store::new(Catalog::default(), limits, Some(10));
+    assert_eq!(send(&store, "a,hostname=n1 value=1 60\n").good, 1);
+    let report = send(&store, "b,hostname=n2 value=1 60\n");
+    assert_eq!((refused(&report, Refusal::Hosts), store.catalog().len()), (1, 1), "the metric is not there");
+    assert_eq!(send(&store, "b,hostname=n1 value=1 60\n").good, 1);
+
+    let store = Store::new(Catalog::default(), Limits { hosts: 9, ..limits }, Some(10));
+    assert_eq!(send(&store, "a,hostname=n1 value=1 60\nb,hostname=n1 value=1 60\n").good, 2);
+    let report = send(&store, "c,hostname=n2 value=1 60\na,hostname=n3 value=1 60\n");
+    assert_eq!((refused(&report, Refusal::Metrics), refused(&report, Refusal::Series)), (1, 1));
+    assert_eq!(store.host_count(), 1);
+}
+
+#[test]
+fn a_string_over_several_lines_is_skipped_and_not_bad_also_under_a_metric_that_is_known() {
+    let store = store();
+    let report = send(&store, "load,hostname=n1 value=\"one\ntwo\" 60\nload,hostname=n1 value=2 60\n");
+    assert_eq!((report.good, report.bad, report.skipped[Skip::Text as usize]), (1, 0, 1));
+    let stray = send(&store, "load,hostname=n1 value=\"one\nload,hostname=n1 value=2 120\n");
+    assert_eq!((stray.good, stray.bad), (1, 1), "a quote that nothing closes is bad");
+}
+
+#[test]
+fn samples_of_a_subcomponent_without_a_component_are_counted_each_time() {
+    let store = store();
+    let line = |at: i64| format!("load,hostname=n1,type=node,stype=net,stype-id=eth0 value=1 {at}\n");
+    for at in 1..4 {
+        let report = send(&store, &format!("{}load,hostname=n1 value=1 {}\n", line(at * 60), at * 60));
+        assert_eq!((report.good, report.merged), (2, 1), "message {at}");
+    }
+    let report = send(&store, &(1..100).map(|at| line(at * 60)).collect::<String>());
+    assert_eq!((report.good, report.merged), (99, 99));
+}
+
+#[test]
+fn a_message_longer_than_what_is_read_at_a_time_is_taken_whole() {
+    let store = store();
+    let lines = |at: i64| -> String {
+        (0..10_000).map(|id| format!("load,hostname=n1,type=core,type-id={id} value={id} {at}\n")).collect()
+    };
+    for at in [60, 120] {
+        assert_eq!(send(&store, &lines(at)).good, 10_000);
+    }
+    for id in [0, 4095, 4096, 9999] {
+        let value = f64::from(id);
+        assert_eq!(all_points(&store, &[&format!("core{id}")], "load"), [(60, value), (120, value)]);
+    }
+}
+
+#[test]
+fn a_message_of_many_moments_or_of_a_host_that_somebody_holds_is_not_taken_at_once() {
+    let store = store();
+    let attempt = |lines: &str| {
+        let (mut journal, mut scratch) = (Unlogged::default(), Scratch::default());
+        store.try_ingest(lines.as_bytes(), &ANY_TIME, &mut journal, &mut scratch).map(|report| report.good)
+    };
+    let line = |at: i64| format!("load,hostname=n1 value=1 {at}\n");
+    assert_eq!(attempt(&line(60)), Some(1));
+    let host = store.host(CLUSTER, "n1").unwrap();
+    let held = host.lock();
+    assert_eq!(attempt(&line(120)), None);
+    drop(held);
+    assert_eq!(attempt(&(0..100).map(|n| line(n * 6000)).collect::<String>()), None);
+    assert_eq!(all_points(&store, &[], "load"), [(60, 1.0)], "nothing was taken of either");
+    assert_eq!(attempt(&line(120)), Some(1));
+}
+
+/// Lines as they come, and such as come instead: another end, no time, another time, a series that is new, no line.
+const PIECES: [&str; 14] = [
+    "load,hostname=n1,type=core,type-id=1 value=1.5 1000\n",
+    "load,hostname=n1,type=core,type-id=2 value=2 1000\n",
+    "load,hostname=n1,type=core,type-id=12 value=3i 1000\n",
+    "load,hostname=n1,type=core,type-id=12 value=3.25 1060\n",
+    "load,hostname=n2 value=4 1000\n",
+    "load,hostname=n2 value=4 10000\n",
+    "load,hostname=n2 value=5 1000\r\n",
+    "load,hostname=n2 value=6\n",
+    "load,hostname=n2 value=7 99\n",
+    "load,hostname=n2 value=8 99999\n",
+    "load,hostname=n1,type=core,type-id=1 value=x 1000\n",
+    "load,hostname=n1,type=core,type-id=1 value=\"x\n\" 1000\n",
+    "  load,hostname=n\\ 3 value=1 1000\n",
+    "other,hostname=n1 value=1 1000\n",
+];
+
+proptest! {
+    /// A line is the same whether it is what was expected, known, or seen for the first time.
+    #[test]
+    fn what_is_expected_never_changes_what_a_message_means(
+        messages in prop::collection::vec(prop::collection::vec(0..PIECES.len(), 0..30), 1..6),
+        cut in 0..60_usize,
+    ) {
+        let terms = Terms { now: 2000, oldest: 100, newest: 20_000, ..ANY_TIME };
+        let (knowing, forgetful) = (store(), store());
+        for message in &messages {
+            let mut lines: String = message.iter().map(|piece| PIECES[*piece]).collect();
+            lines.truncate(lines.len().saturating_sub(cut));
+            for _ in 0..2 {
+                forgetful.resolver().clear();
+                let want = support::send_under(&forgetful, &lines, &terms, &mut Unlogged::default());
+                let got = support::send_under(&knowing, &lines, &terms, &mut Unlogged::default());
+                prop_assert_eq!(&got, &Ingested { last: got.last, ..want }, "{}", lines);
+            }
+        }
+        let range = support::range(Timestamp::MIN, Timestamp::MAX);
+        for (host, path) in [("n2", &[][..]), ("n1", &["core1"]), ("n1", &["core2"]), ("n1", &["core12"]), ("n 3", &[])] {
+            let all = |store: &Store| {
+                let series = support::read(store, host, &support::exact(path), "load", &range).unwrap();
+                series.map(|series| support::points(&series))
+            };
+            prop_assert_eq!(all(&knowing), all(&forgetful), "{} {:?}", host, path);
+        }
+    }
 }

@@ -14,6 +14,7 @@ use super::answer::{
     DebugError, Durability, HealthAnswer, HealthState, ReadError, ReadRequest, Series, Unready,
 };
 use super::waiting::{PATIENCE, Phase};
+use super::write::Records;
 
 impl Engine {
     /// Reads one series or aggregate; `None`: no such host, or no such series with a sample.
@@ -124,7 +125,7 @@ impl Engine {
             }
         }
         // What is hidden now stays hidden: the answer waits for the log as that of a write does.
-        match self.acknowledge(&scribe) {
+        match self.acknowledge(Records::of(&scribe)) {
             Durability::Unavailable => Err(Unready),
             Durability::Kept | Durability::Memory => Ok(freed),
         }

@@ -4,12 +4,20 @@
 
 use std::fmt::Debug;
 
-use crate::engine::{DebugError, Engine, HealthAnswer, ReadError, ReadRequest, Series, Unready, WriteReport};
+use crate::engine::{
+    DebugError, Engine, HealthAnswer, ReadError, ReadRequest, Series, Taken, TryWrite, Unready, WriteReport,
+};
 
-/// The calls of [`Engine`], each of which may block; see there.
+/// The calls of [`Engine`], each of which may block, but for `try_write`; see there.
 #[expect(missing_docs, clippy::missing_errors_doc, reason = "described at Engine")]
 pub trait Store: Send + Sync + Debug {
     fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport;
+    fn try_write(&self, _body: &[u8], _default_cluster: Option<&str>) -> TryWrite {
+        TryWrite::Busy
+    }
+    fn finish_write(&self, taken: Taken) -> WriteReport {
+        taken.report
+    }
     fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError>;
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError>;
     fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready>;
@@ -28,6 +36,12 @@ pub trait Store: Send + Sync + Debug {
 impl Store for Engine {
     fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport {
         Engine::write(self, body, default_cluster)
+    }
+    fn try_write(&self, body: &[u8], default_cluster: Option<&str>) -> TryWrite {
+        Engine::try_write(self, body, default_cluster)
+    }
+    fn finish_write(&self, taken: Taken) -> WriteReport {
+        Engine::finish_write(self, taken)
     }
     fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError> {
         Engine::read(self, request)

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use store_disk::{ManualClock, SimDisk};
 use store_server::engine::{
     Aggregation, Cleanup, Durability, Engine, EngineLimits, EngineOptions, FileFormat, MetricOption,
-    ReadRequest, WalSync,
+    ReadRequest, TryWrite, WalSync,
 };
 
 use super::ledger::{Key, Ledger};
@@ -167,7 +167,12 @@ impl History {
             body.push_str(&format!("{name},cluster=c,hostname={} value={value} {slot}\n", HOSTS[host]));
         }
         self.now += rng.random_range(0..12);
-        let report = engine.write(body.as_bytes(), None);
+        // As the server does it: at once if that is possible.
+        let report = match engine.try_write(body.as_bytes(), None) {
+            TryWrite::Done(report) => report,
+            TryWrite::Taken(taken) => engine.finish_write(taken),
+            TryWrite::Busy => engine.write(body.as_bytes(), None),
+        };
         // Samples below a floor are refused; which ones the answer does not say, and the ledger lets them go.
         if report.durability == Durability::Kept && report.bad == 0 {
             self.ledger.acknowledge(&sent, self.mode == WalSync::Always);

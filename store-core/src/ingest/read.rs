@@ -1,0 +1,247 @@
+//! Lines to entries: what each line of a message is, without any host's lock.
+
+use super::{Entry, Ingested, LineKey, Place, Scratch, Terms, Unresolved};
+use crate::Timestamp;
+use crate::line::{self, Expected, Fate, LastTime, Line, Lines, Refusal, Skip};
+use crate::resolver::{Hasher, Reader, Target};
+use crate::store::Store;
+
+/// Lines after which the resolver is let go of for a moment: who wants to teach it something waits no longer.
+const LINES_AT_A_TIME: usize = 4096;
+
+/// What reading one message needs again and again.
+struct Reading<'a, 'b> {
+    terms: &'b Terms<'b>,
+    hasher: Hasher<'b>,
+    lines: Lines<'a>,
+    last: LastTime<'a>,
+    /// The host of the line before: its number, and its place in `Scratch::hosts`.
+    host: Option<(u32, u32)>,
+}
+
+impl Store {
+    /// Puts the samples of `body` into `scratch`, and what becomes of the other lines into `report`.
+    pub(super) fn read(&self, body: &[u8], terms: &Terms<'_>, scratch: &mut Scratch, report: &mut Ingested) {
+        scratch.clear();
+        let default = terms.default_cluster.unwrap_or_default().as_bytes();
+        // Before the reader: what is cleared meanwhile is then neither found nor learned again.
+        let hasher = self.resolver().hasher(default);
+        let (lines, last) = (line::lines(body), LastTime::default());
+        let mut reading = Reading { terms, hasher, lines, last, host: None };
+        while self.read_some(&mut reading, &mut self.resolver().reader(), scratch, report) {}
+    }
+
+    /// Reads up to [`LINES_AT_A_TIME`] lines; false if there are no more.
+    fn read_some(
+        &self,
+        reading: &mut Reading<'_, '_>,
+        reader: &mut Reader<'_>,
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) -> bool {
+        for _ in 0..LINES_AT_A_TIME {
+            if let Some(expected) = reading.lines.expect(reader.expected_bytes(), &mut reading.last)
+                && let Some(series @ Target::Series { .. }) =
+                    reader.expect(reading.hasher.hash(expected.prefix))
+            {
+                // Bytes that were a prefix before: this is a line, and all of it.
+                reading.lines.pass(&expected);
+                self.enter_expected(reading, &expected, series, scratch, report);
+                continue;
+            }
+            let Some(line) = reading.lines.next() else { return false };
+            match self.read_line(reading, reader, &line, scratch, report) {
+                Ok(entry) => scratch.entries.push(entry),
+                Err(fate) => reading.give_up(&line, fate, report),
+            }
+        }
+        true
+    }
+
+    /// The sample of a line that was expected.
+    #[inline(always)]
+    fn enter_expected(
+        &self,
+        reading: &mut Reading<'_, '_>,
+        line: &Expected<'_>,
+        series: Target,
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) {
+        let Target::Series { host, column, merges, .. } = series else { return };
+        let (value, prefix) = (line.value, line.prefix);
+        let entered = taken(line.time, reading.terms).and_then(|time| {
+            report.merged += u64::from(merges);
+            match self.known_host(host, reading, scratch) {
+                Some(host) => Ok(Entry { host, column: Place::Column(column), time, value }),
+                None => {
+                    let hash = reading.hasher.hash(prefix);
+                    self.unknown(hash, prefix, (value, time), reading.terms, scratch, report)
+                }
+            }
+        });
+        match entered {
+            Ok(entry) => scratch.entries.push(entry),
+            Err(fate) => count(fate, prefix, report),
+        }
+    }
+
+    /// The sample of any line.
+    fn read_line(
+        &self,
+        reading: &mut Reading<'_, '_>,
+        reader: &mut Reader<'_>,
+        line: &Line<'_>,
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) -> Result<Entry, Fate> {
+        let (prefix, rest) = line.split();
+        let hash = reading.hasher.hash(prefix);
+        let sample = || {
+            let (value, time) =
+                line::parse_rest(rest).map_err(|fate| fate.shifted(line.bytes.len() - rest.len()))?;
+            Ok((value, taken(time, reading.terms)?))
+        };
+        match reader.get(hash) {
+            Some(Target::Series { host, column, merges, .. }) => {
+                let (value, time) = sample()?;
+                let Some(host) = self.known_host(host, reading, scratch) else {
+                    return self.unknown(hash, prefix, (value, time), reading.terms, scratch, report);
+                };
+                report.merged += u64::from(merges);
+                Ok(Entry { host, column: Place::Column(column), time, value })
+            }
+            Some(Target::Unknown) => Err(Fate::Skip(Skip::UnknownMetric)),
+            Some(Target::Refused(reason)) => {
+                if let Err(fate @ Fate::Bad(_)) = sample() {
+                    return Err(fate);
+                }
+                let reason = Refusal::ALL.get(usize::from(reason));
+                Err(reason.map_or(Fate::Skip(Skip::UnknownMetric), |reason| Fate::Refused(*reason)))
+            }
+            None => {
+                let name = line::metric_of(prefix)?;
+                if !self.takes_metric(&name) {
+                    scratch.learned.push((hash, Target::Unknown));
+                    return Err(Fate::Skip(Skip::UnknownMetric));
+                }
+                // Of a line that is bad in both the first mistake is told.
+                line::parse_prefix(prefix)?;
+                self.unknown(hash, prefix, sample()?, reading.terms, scratch, report)
+            }
+        }
+    }
+
+    /// The place of a host that the resolver named.
+    #[inline(always)]
+    fn known_host(&self, number: u32, reading: &mut Reading<'_, '_>, scratch: &mut Scratch) -> Option<u32> {
+        match reading.host {
+            Some((last, place)) if last == number => Some(place),
+            _ => self.other_host(number, reading, scratch),
+        }
+    }
+
+    #[inline(never)]
+    fn other_host(&self, number: u32, reading: &mut Reading<'_, '_>, scratch: &mut Scratch) -> Option<u32> {
+        let place = match scratch.places.get(&number) {
+            Some(place) => *place,
+            None => scratch.enter(self.host_of(number)?),
+        };
+        reading.host = Some((number, place));
+        Some(place)
+    }
+
+    /// A good line whose prefix the resolver does not know, or whose host is gone: finds or makes its host and its
+    /// metric. Nothing of a line that is refused is left behind.
+    #[cold]
+    fn unknown(
+        &self,
+        hash: u64,
+        prefix: &[u8],
+        (value, time): (f32, Timestamp),
+        terms: &Terms<'_>,
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) -> Result<Entry, Fate> {
+        let name = line::metric_of(prefix)?;
+        let parsed = line::parse_prefix(prefix)?;
+        let merges = parsed.merges_subcomponents();
+        let mut text = std::mem::take(&mut scratch.text);
+        let placed =
+            parsed.place(terms.default_cluster, self.limits().name_bytes, &mut text).and_then(|place| {
+                self.check_metric(&name).map_err(Fate::Refused)?;
+                let path: Box<[Box<str>]> = place.path.iter().map(|&name| name.into()).collect();
+                Ok((self.host_for_samples(place.cluster, place.host), path))
+            });
+        scratch.text = text;
+        let (host, path) = match placed {
+            Ok((Ok(host), path)) => (host, path),
+            // Not learned: what goes makes room.
+            Ok((Err(reason), _)) => return Err(Fate::Refused(reason)),
+            Err(fate) => {
+                if let Fate::Refused(reason) = fate {
+                    scratch.learned.push((hash, Target::Refused(reason as u8)));
+                }
+                return Err(fate);
+            }
+        };
+        let (id, metric) = self.metric_for_samples(&name).map_err(Fate::Refused)?;
+        report.merged += u64::from(merges);
+        let line = Some(LineKey { hash, prefix_bytes: u16::try_from(prefix.len()).unwrap_or(0), merges });
+        scratch.unresolved.push(Unresolved { line, path, id, metric });
+        let number = host.number();
+        let host = scratch.places.get(&number).copied().unwrap_or_else(|| scratch.enter(host));
+        Ok(Entry { host, column: Place::Unresolved(scratch.unresolved.len() as u32 - 1), time, value })
+    }
+}
+
+impl Reading<'_, '_> {
+    /// Counts a line that is no sample, and passes over what belongs to it.
+    #[cold]
+    fn give_up(&mut self, line: &Line<'_>, fate: Fate, report: &mut Ingested) {
+        let (prefix, rest) = line.split();
+        if matches!(fate, Fate::Refused(_)) {
+            return count(fate, prefix, report);
+        }
+        let is_message = self.lines.skip_string(rest);
+        match fate {
+            Fate::Bad(_) if is_message => count(Fate::Skip(Skip::Text), prefix, report),
+            Fate::Bad(bad) => {
+                report.bad += 1;
+                if report.first_bad.is_none() {
+                    let what = bad.describe(line.bytes);
+                    let what = what.replacen(&format!(" at column {}", bad.column), "", 1);
+                    report.first_bad = Some((line.number, bad.column + line.indent, what));
+                }
+            }
+            Fate::Skip(_) | Fate::Refused(_) => count(fate, prefix, report),
+        }
+    }
+}
+
+/// Counts a line that is passed over or refused.
+#[cold]
+fn count(fate: Fate, prefix: &[u8], report: &mut Ingested) {
+    match fate {
+        Fate::Skip(skip) => report.skipped[skip as usize] += 1,
+        Fate::Refused(reason) => {
+            report.refused[reason as usize] += 1;
+            let shown = &prefix[..prefix.len().min(120)];
+            report.offender = Some((reason, String::from_utf8_lossy(shown).into_owned()));
+        }
+        Fate::Bad(_) => report.bad += 1,
+    }
+}
+
+/// The time of a sample, if it is one that is taken.
+#[inline(always)]
+fn taken(time: Option<Timestamp>, terms: &Terms<'_>) -> Result<Timestamp, Fate> {
+    let time = time.unwrap_or(terms.now);
+    if time < terms.oldest {
+        return Err(Fate::Refused(Refusal::TooOld));
+    }
+    if time > terms.newest {
+        return Err(Fate::Refused(Refusal::TooNew));
+    }
+    Ok(time)
+}

@@ -1,0 +1,148 @@
+//! Taking messages: into memory and the log, then as far towards the disk as the mode promises.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use store_core::ingest::{Ingested, Scratch, Terms};
+use store_wal::{CommitError, LogPos, Until};
+
+use super::answer::{Durability, FirstBad, WriteReport};
+use super::options::WalSync;
+use super::{Engine, Scribe};
+
+/// How long a thread that has other things to do waits for another one that writes the log.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// How far [`Engine::try_write`] came.
+#[derive(Debug)]
+pub enum TryWrite {
+    /// All that the mode promises is done.
+    Done(WriteReport),
+    /// The samples are in memory and in the log's buffer: [`Engine::finish_write`] waits for the disk.
+    Taken(Taken),
+    /// Nothing is taken: [`Engine::write`] may block.
+    Busy,
+}
+
+/// A message that is taken, and not yet as durable as promised.
+#[derive(Debug)]
+pub struct Taken {
+    /// What is known of it, as if it were only in memory.
+    pub report: WriteReport,
+    records: Records,
+}
+
+/// What a message, or another request, put into the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Records {
+    /// The newest one, if there was one.
+    last: Option<LogPos>,
+    /// Whether one is only in memory, because the log is degraded.
+    unlogged: bool,
+}
+
+impl Records {
+    pub(super) fn of(scribe: &Scribe<'_>) -> Self {
+        Self { last: scribe.last(), unlogged: scribe.is_unlogged() }
+    }
+}
+
+impl Engine {
+    /// Takes a message in line protocol, and returns when what the mode promises is done.
+    pub fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport {
+        let (terms, mut scribe) = (self.terms(default_cluster), self.scribe());
+        let ingested =
+            SCRATCH.with_borrow_mut(|scratch| self.store.ingest(body, &terms, &mut scribe, scratch));
+        self.finish_write(self.taken(ingested, body.len(), &scribe))
+    }
+
+    /// The same on a thread that has other things to do: works as long as a common message takes, at most writes
+    /// the log once, and waits for nothing that a thread holds for long.
+    pub fn try_write(&self, body: &[u8], default_cluster: Option<&str>) -> TryWrite {
+        let (terms, mut scribe) = (self.terms(default_cluster), self.scribe());
+        let ingested =
+            SCRATCH.with_borrow_mut(|scratch| self.store.try_ingest(body, &terms, &mut scribe, scratch));
+        let Some(ingested) = ingested else { return TryWrite::Busy };
+        let mut taken = self.taken(ingested, body.len(), &scribe);
+        let committed = match (self.until(), taken.records) {
+            (Some(Until::Synced), _) => return TryWrite::Taken(taken),
+            (Some(until), Records { last: Some(last), unlogged: false }) => {
+                let committed = self.log.commit_within(last, until, PATIENCE);
+                let Some(committed) = committed else { return TryWrite::Taken(taken) };
+                Some(committed)
+            }
+            _ => None,
+        };
+        taken.report.durability = self.durability(taken.records, committed);
+        TryWrite::Done(taken.report)
+    }
+
+    /// Waits until a message that was taken is as durable as the mode promises.
+    pub fn finish_write(&self, taken: Taken) -> WriteReport {
+        WriteReport { durability: self.acknowledge(taken.records), ..taken.report }
+    }
+
+    /// Waits until records are where the mode wants them.
+    pub(super) fn acknowledge(&self, records: Records) -> Durability {
+        let committed = match (self.until(), records) {
+            (Some(until), Records { last: Some(last), unlogged: false }) => {
+                Some(self.log.commit(last, until))
+            }
+            _ => None,
+        };
+        self.durability(records, committed)
+    }
+
+    fn terms<'a>(&self, default_cluster: Option<&'a str>) -> Terms<'a> {
+        let now = self.now();
+        Terms {
+            default_cluster,
+            now,
+            oldest: now.saturating_sub(self.options.retention_s),
+            newest: now.saturating_add(self.options.max_future_s),
+            fixed_phase: self.is_dumping(),
+        }
+    }
+
+    fn taken(&self, ingested: Ingested, body_bytes: usize, scribe: &Scribe<'_>) -> Taken {
+        self.counters.count(&ingested, body_bytes);
+        let refused = ingested.refused.iter().sum::<u64>() + ingested.freed;
+        let skipped = ingested.skipped.iter().sum::<u64>() + refused;
+        let report = WriteReport {
+            good: ingested.good,
+            bad: ingested.bad,
+            skipped,
+            refused,
+            first_bad: ingested.first_bad.map(|(line, column, what)| FirstBad { line, column, what }),
+            durability: Durability::Memory,
+        };
+        Taken { report, records: Records::of(scribe) }
+    }
+
+    /// What an answer waits for.
+    fn until(&self) -> Option<Until> {
+        match self.options.wal_sync {
+            WalSync::Always => Some(Until::Synced),
+            WalSync::Interval | WalSync::Write => Some(Until::Written),
+            WalSync::None => None,
+        }
+    }
+
+    /// How durable records are that were `committed`, or need not be.
+    fn durability(&self, records: Records, committed: Option<Result<(), CommitError>>) -> Durability {
+        let logged = !records.unlogged && committed.is_none_or(|done| done.is_ok());
+        if logged || records.last.is_none() {
+            return Durability::Kept;
+        }
+        if self.options.wal_sync == WalSync::Always {
+            self.counters.unavailable.add(1);
+            return Durability::Unavailable;
+        }
+        self.counters.memory_only.add(1);
+        Durability::Memory
+    }
+}
