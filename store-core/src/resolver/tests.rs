@@ -20,7 +20,7 @@ fn series(number: u32) -> Target {
         host: number / 64,
         column: number % 64,
         prefix_bytes: prefix(number).len() as u16,
-        merges: number % 7 == 0,
+        merges: number.is_multiple_of(7),
     }
 }
 
