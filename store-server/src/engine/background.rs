@@ -191,7 +191,7 @@ mod tests {
         assert!(begin.elapsed() < STOP_PATIENCE);
 
         let (release, held) = std::sync::mpsc::channel::<()>();
-        background.spawn("stuck", move || drop(held.recv()));
+        background.spawn("stuck", move || assert!(held.recv().is_err(), "nothing is ever sent"));
         assert!(
             !background.end(Duration::from_millis(20)),
             "one that is stuck is left behind, and that is said"

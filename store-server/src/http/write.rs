@@ -36,9 +36,11 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resu
 /// as much as taking it.
 async fn take(app: &Arc<App>, body: Received, cluster: Option<&str>) -> Result<WriteReport, ApiError> {
     if body.bytes().len() <= HERE_BYTES_MAX
-        && let Ok(_slot) = app.writes.try_acquire()
+        && let Ok(slot) = app.writes.try_acquire()
     {
         let tried = catch_unwind(AssertUnwindSafe(|| app.store.try_write(body.bytes(), cluster)));
+        // Before another one is waited for: who holds one and waits for one would wait for its like.
+        drop(slot);
         // A panic was logged by the hook; the client learns that it is not its fault.
         match tried.map_err(|_| ApiError::internal())? {
             TryWrite::Done(report) => return Ok(report),

@@ -284,3 +284,72 @@ fn the_cleanup_runs_once_and_ends() {
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains("0 files removed"), "{stderr}");
 }
+
+#[test]
+fn more_writers_than_are_worked_on_at_once_are_all_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "c.json", &config("", r#", "wal-sync": "always""#));
+    let server = Running::start(directory.path(), "-config c.json");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let post = |host: usize| {
+        let lines = format!("cpu_load,hostname=h{host} value=1 {now}\n");
+        server.ask("POST", "/api/write?cluster=c", &lines)
+    };
+    std::thread::scope(|scope| {
+        let posts: Vec<_> = (0..600).map(|host| scope.spawn(move || post(host))).collect();
+        for answer in posts.into_iter().map(|post| post.join().unwrap()) {
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    });
+}
+
+/// A number in a JSON object of numbers, or behind a key in `/proc/<pid>/status`.
+fn number_behind(text: &str, key: &str) -> u64 {
+    let behind = &text[text.find(key).unwrap() + key.len()..];
+    let digits = behind.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap()].parse().unwrap()
+}
+
+#[test]
+fn the_memory_that_is_accounted_for_is_the_memory_that_is_used() {
+    const HOSTS: u64 = 40;
+    const COLUMNS: u64 = 500;
+    const STEPS: u64 = 300;
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "c.json", &config("", ""));
+    let server = Running::start(directory.path(), "-config c.json");
+    let resident = || {
+        let path = format!("/proc/{}/status", server.child.id());
+        number_behind(&std::fs::read_to_string(path).unwrap(), "RssAnon:") * 1024
+    };
+    let total = || number_behind(&server.ask("GET", "/api/debug/memory", ""), "\"total-bytes\"");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let post = |host: u64, step: u64| {
+        let mut lines = String::new();
+        for column in 0..COLUMNS {
+            // Full mantissas: what is accounted for is what was measured, not what was hoped for.
+            let value = ((host * 7919 + column * 104_729 + step * 1_299_709) % 1_000_003) as f32 / 7.0;
+            let time = now - (STEPS - step) * 60;
+            lines +=
+                &format!("cpu_load,hostname=h{host},type=hwthread,type-id={column} value={value} {time}\n");
+        }
+        let answer = server.ask("POST", "/api/write?cluster=c", &lines);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    };
+    // What the program needs by itself, threads and their stacks included, is there after the first message.
+    post(0, 0);
+    let (bare, none) = (resident(), total());
+    (0..STEPS).for_each(|step| (0..HOSTS).for_each(|host| post(host, step)));
+    // The allocator gives back what it does not use, a little later.
+    let mut last = (0, 0);
+    let begun = Instant::now();
+    let fits = |(used, said): (u64, u64)| used.abs_diff(said) * 100 <= said * 15;
+    while begun.elapsed() < Duration::from_secs(40) {
+        last = (resident() - bare, total() - none);
+        if fits(last) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    assert!(last.1 > 16 << 20 && fits(last), "used, accounted for: {last:?} bytes");
+}

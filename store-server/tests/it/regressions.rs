@@ -1,5 +1,6 @@
 //! Mistakes of the original, one test for each that concerns the engine.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -633,8 +634,8 @@ fn a_single_cleanup_ends_with_any_number_of_workers() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     for workers in [1, 4] {
         for (from, count) in [(now - 90_000, 10), (now - 1000, 100)] {
-            let file = host.join(format!("{from}.bin"));
-            std::fs::write(file, bin1::encode(&dump("load", from, 10, count, 1)).unwrap()).unwrap();
+            let mut file = std::fs::File::create(host.join(format!("{from}.bin"))).unwrap();
+            file.write_all(&bin1::encode(&dump("load", from, 10, count, 1)).unwrap()).unwrap();
         }
         let mut options = Site::new().options;
         (options.retention_s, options.num_workers) = (15_000, workers);

@@ -162,8 +162,7 @@ impl Model {
     }
 
     fn free(&mut self, host: usize, series: Option<usize>, to: i64) {
-        for at in 0..SERIES.len() {
-            let path = SERIES[at].1;
+        for (at, (_, path)) in SERIES.iter().enumerate() {
             if series.is_some_and(|asked| !path.starts_with(SERIES[asked].1)) {
                 continue;
             }
