@@ -47,7 +47,7 @@ fn filled(rows: u32) -> (Store, Scratch, Vec<u8>) {
 }
 
 // 540 known lines from their bytes to the head.
-#[library_benchmark(config = at_most(1))]
+#[library_benchmark(config = at_most(325_000))]
 #[bench::known(setup = filled, args = (3))]
 fn ingest((store, mut scratch, message): (Store, Scratch, Vec<u8>)) -> (Store, Scratch) {
     let ingested = store.ingest(black_box(&message), &TERMS, &mut Unlogged::default(), &mut scratch);
@@ -60,7 +60,7 @@ fn raw() -> Vec<Vec<f32>> {
     columns(&fleet(1), 64)
 }
 
-#[library_benchmark(config = at_most(1))]
+#[library_benchmark(config = at_most(7_140_000))]
 #[bench::columns_of_64(setup = raw)]
 fn encode(columns: Vec<Vec<f32>>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 18);
@@ -78,7 +78,7 @@ fn encoded() -> Vec<Vec<u8>> {
     raw().into_iter().map(encode).collect()
 }
 
-#[library_benchmark(config = at_most(1))]
+#[library_benchmark(config = at_most(665_000))]
 #[bench::columns_of_64(setup = encoded)]
 fn decode(payloads: Vec<Vec<u8>>) -> [f32; 64] {
     let mut out = [0.0; 64];
@@ -89,7 +89,7 @@ fn decode(payloads: Vec<Vec<u8>>) -> [f32; 64] {
 }
 
 // The sum over 64 hardware threads, 600 values.
-#[library_benchmark(config = at_most(1))]
+#[library_benchmark(config = at_most(936_000))]
 #[bench::sum_of_64(setup = filled, args = (600))]
 fn read((store, _, _): (Store, Scratch, Vec<u8>)) -> (Store, usize) {
     let host = store.all_hosts().remove(0);
@@ -106,7 +106,7 @@ fn values() -> Vec<f64> {
     (0..2880_u16).map(|n| f64::from((f32::from(n) * 1234.567).sqrt())).collect()
 }
 
-#[library_benchmark(config = at_most(1))]
+#[library_benchmark(config = at_most(346_000))]
 #[bench::values_2880(setup = values)]
 fn text(values: Vec<f64>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 16);
