@@ -10,4 +10,5 @@ mod process;
 mod regressions;
 mod restart;
 mod site;
+mod soak;
 mod start;

@@ -1,0 +1,60 @@
+//! Hosts and series that come and go for long leave nothing behind.
+
+use crate::site::{NOW, Site, stop};
+
+/// Bytes of memory, bytes of files, hosts, and series at one moment.
+fn held(site: &Site, engine: &store_server::engine::Engine) -> [u64; 4] {
+    let status = engine.status();
+    let files: usize = site.disk.files().values().map(Vec::len).sum();
+    [status.memory.total_bytes, files as u64, status.hosts as u64, status.series as u64]
+}
+
+#[test]
+fn what_comes_and_goes_for_long_leaves_nothing_behind() {
+    const ROUNDS: i64 = 60;
+    let site = Site::new().with(|options| {
+        options.retention_s = 2000;
+        options.checkpoint_interval_s = 300;
+        options.log_segment_bytes = 16 << 10;
+    });
+    let mut engine = site.start();
+    let mut early = [0; 4];
+    for round in 0..ROUNDS {
+        for host in 0..8 {
+            let mut lines = String::new();
+            for step in 0..10 {
+                for series in 0..6 {
+                    // Hosts, components and with them shapes that are never seen again.
+                    lines += &format!(
+                        "load,cluster=c,hostname=n{round}x{host},type=hwthread,type-id={round}y{series} value={series} {}\n",
+                        NOW + round * 500 + step * 10
+                    );
+                }
+            }
+            let report = engine.write(lines.as_bytes(), None);
+            assert_eq!((report.good, report.skipped + report.bad), (60, 0), "round {round}, host {host}");
+        }
+        for _ in 0..5 {
+            site.clock.advance(100);
+            engine.tick();
+        }
+        engine.sweep();
+        if round % 20 == 19 {
+            stop(engine);
+            engine = site.start();
+        }
+        let now = held(&site, &engine);
+        if round == 15 {
+            early = now;
+        }
+        if round > 15 {
+            for (at, what) in ["bytes of memory", "bytes of files", "hosts", "series"].iter().enumerate() {
+                let bound = early[at] + early[at] / 2;
+                assert!(now[at] <= bound, "round {round}: {} {what}, {} in round 15", now[at], early[at]);
+            }
+        }
+    }
+    // There was something to be left behind.
+    assert!(early[2] >= 8 && early[2] < 8 * 10, "{early:?}");
+    stop(engine);
+}
