@@ -34,6 +34,8 @@ pub(super) struct DumpFile {
 struct Wanted {
     from: Timestamp,
     to: Timestamp,
+    /// Whether it is the oldest: it also holds what comes late, from before `from`.
+    first: bool,
     /// The file that it replaces.
     replaces: Option<PathBuf>,
 }
@@ -105,17 +107,19 @@ impl Engine {
         let mut dumps = std::mem::take(&mut on_disk.dumps);
         let wanted = if replaces_loaded {
             dumps.clear();
-            vec![Wanted { from: snapshot.oldest, to: snapshot.newest + 1, replaces: None }]
+            vec![Wanted { from: snapshot.oldest, to: snapshot.newest + 1, first: true, replaces: None }]
         } else {
             wanted(&dumps, &snapshot)
         };
         let mut stale = Vec::new();
         for file in wanted {
-            let first = dumps.first().is_none_or(|dump| file.from <= dump.from);
-            let low = if first { Timestamp::MIN } else { file.from };
+            let low = if file.first { Timestamp::MIN } else { file.from };
             let runs = snapshot.runs(low.max(self.oldest()), file.to);
-            let from =
-                if first { runs.iter().map(|run| run.base).min().unwrap_or(file.from) } else { file.from };
+            let from = if file.first {
+                runs.iter().map(|run| run.base).min().unwrap_or(file.from)
+            } else {
+                file.from
+            };
             let dump = Dump::covering(from, file.to, runs);
             let written = dump_host(&*self.disk, &self.durable_dirs, &dir, &dump, format);
             let path = match written {
@@ -135,7 +139,8 @@ impl Engine {
         }
         dumps.sort_by_key(|dump| dump.from);
         let kept = |path: &PathBuf| dumps.iter().all(|dump| dump.path != *path);
-        stale.extend(on_disk.sources.drain(..).chain(on_disk.block_files.drain(..)).filter(kept));
+        stale.extend(on_disk.sources.drain(..).chain(on_disk.block_files.drain(..)));
+        stale.retain(kept);
         self.remove_files(&stale, on_disk.current_wal.take().as_ref());
         on_disk.dumps = dumps;
 
@@ -200,12 +205,14 @@ fn wanted(dumps: &[DumpFile], snapshot: &Snapshot) -> Vec<Wanted> {
     for (at, dump) in dumps.iter().enumerate() {
         let low = if at == 0 { Timestamp::MIN } else { dump.from };
         if falls_into(low, dump.to) || touched(low) {
-            wanted.push(Wanted { from: dump.from, to: dump.to, replaces: Some(dump.path.clone()) });
+            let replaces = Some(dump.path.clone());
+            wanted.push(Wanted { from: dump.from, to: dump.to, first: at == 0, replaces });
         }
     }
     let behind = dumps.last().map_or(snapshot.oldest, |dump| dump.to);
     if falls_into(behind, Timestamp::MAX) {
-        wanted.push(Wanted { from: behind, to: snapshot.newest + 1, replaces: None });
+        let first = dumps.is_empty();
+        wanted.push(Wanted { from: behind, to: snapshot.newest + 1, first, replaces: None });
     }
     wanted
 }
