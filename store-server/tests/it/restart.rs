@@ -623,8 +623,6 @@ fn late_samples_before_the_oldest_dump_cost_no_later_one() {
         Step::Save,
         // ... and before the first one, which gets another name.
         burst(1, 0, 20),
-        Step::Save,
-        burst(1, 0, 25),
     ];
     for (format, portable) in FORMATS {
         compare(format, portable, &steps).unwrap();
