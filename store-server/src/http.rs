@@ -16,6 +16,7 @@ mod counters;
 mod debug;
 mod docs;
 mod free;
+mod gzip;
 mod healthcheck;
 mod params;
 mod query;
@@ -189,6 +190,7 @@ pub fn router(app: Arc<App>, dev: bool) -> Router {
         .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN));
     router
         .layer(RequestDecompressionLayer::new())
+        .layer(middleware::map_request(async |request: Request| gzip::decompressed(request)))
         .layer(RequestBodyLimitLayer::new(limits.body_bytes))
         .layer(CatchPanicLayer::new())
         .layer(middleware::map_response(answer::errors_as_json))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use store_wal::Until;
+use store_wal::{RemoveError, Until};
 
 use super::Engine;
 use super::answer::StopReport;
@@ -165,8 +165,13 @@ impl Engine {
         self.retire(true);
         if self.is_dumping() && saved.failed == 0 && self.is_all_saved() {
             // The original must find nothing that it does not know.
-            if let Err(e) = self.log.remove_all() {
-                problems.push(format!("the log could not be removed: {}", describe(&e)));
+            match self.log.remove_all() {
+                Ok(()) => {}
+                // Not ours to remove, and nothing that was acknowledged.
+                Err(RemoveError::NotEmpty { path, .. }) => {
+                    tracing::warn!(path = %path.display(), "the log is gone; its directory stays, for other files lie there");
+                }
+                Err(e) => problems.push(format!("the log could not be removed: {}", describe(&e))),
             }
         }
         StopReport { problems }

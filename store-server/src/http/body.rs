@@ -1,6 +1,7 @@
 //! Reads the body of a request, within its limits.
 
 use std::error::Error;
+use std::io;
 
 use axum::body::{Body, Bytes};
 use http_body_util::{BodyExt as _, LengthLimitError};
@@ -67,7 +68,9 @@ fn cannot_read(app: &App, error: &axum::Error) -> ApiError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = error.to_string();
     while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
+        // An I/O error gives what it was made from only if asked like this.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if error.is::<LengthLimitError>() || wrapped.is_some_and(is_too_long) {
             let bytes_max = app.limits.body_bytes;
             return ApiError::too_large(format!("the body is longer than {bytes_max} bytes as sent"));
         }
@@ -75,6 +78,17 @@ fn cannot_read(app: &App, error: &axum::Error) -> ApiError {
         cause = error.source();
     }
     ApiError::bad_request(format!("cannot read the body: {last}"))
+}
+
+fn is_too_long(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What has come so far: nearly always one piece, which is then never copied.

@@ -628,3 +628,17 @@ fn late_samples_before_the_oldest_dump_cost_no_later_one() {
         compare(format, portable, &steps).unwrap();
     }
 }
+
+#[test]
+fn a_stop_that_finds_other_files_beside_the_log_leaves_them_and_is_clean() {
+    for (format, portable) in [FORMATS[1], FORMATS[2]] {
+        let site = site(format, portable);
+        let engine = site.start();
+        fill(&engine, "h", "load", NOW - 3000, 10, 20, 1);
+        let note = std::path::Path::new(crate::site::DIRECTORY).join(".wal/note.txt");
+        site.disk.put(&note, b"keep me".to_vec()).unwrap();
+        stop(engine);
+        assert_eq!(site.segments(), [note]);
+        assert_eq!(values(&site.start(), "h", "load").len(), 20);
+    }
+}

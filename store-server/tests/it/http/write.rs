@@ -89,6 +89,25 @@ fn compressed_bodies_are_decompressed() {
 const ZSTD_OF_1000_A: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x60, 0xe8, 0x02, 0x43, 0x1f, 0x00, b'a'];
 
 #[test]
+fn every_member_of_a_gzip_body_counts() {
+    let server = Server::start(Fake::default());
+    let member = |text: &str| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(text.as_bytes()).unwrap();
+        gzip.finish().unwrap()
+    };
+    let two = [member("a,hostname=h value=1\n"), member("b,hostname=h value=2\n")].concat();
+    for name in ["gzip", "GZIP", "x-gzip"] {
+        assert_eq!(ask_with(&server, "POST", "/api/write", &[("Content-Encoding", name)], &two).status, 200);
+    }
+    let expected = b"a,hostname=h value=1\nb,hostname=h value=2\n".as_slice();
+    assert_eq!(server.store.written.lock().unwrap().iter().filter(|(body, _)| body == expected).count(), 3);
+    let junk = [member("a,hostname=h value=1\n"), b"junk that is no member".to_vec()].concat();
+    let answer = ask_with(&server, "POST", "/api/write", &[("Content-Encoding", "gzip")], &junk);
+    assert!(answer.error(400).starts_with("cannot read the body"), "{answer:?}");
+}
+
+#[test]
 fn a_badly_compressed_body_is_refused() {
     let server = Server::start(Fake::default());
     for encoding in ["gzip", "zstd"] {
