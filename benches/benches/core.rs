@@ -3,22 +3,14 @@
 #![expect(clippy::print_stdout, reason = "the size of the data is a figure too")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use store_benches::{catalog, columns, fleet, messages};
+use store_benches::{TERMS, catalog, columns, fleet, messages};
 use store_core::codec;
-use store_core::ingest::{Scratch, Terms};
+use store_core::ingest::Scratch;
 use store_core::journal::Unlogged;
 use store_core::json;
 use store_core::line;
 use store_core::query::{Plan, Range};
 use store_core::store::{Limits, Store};
-
-const TERMS: Terms<'static> = Terms {
-    default_cluster: None,
-    now: i64::MAX / 4,
-    oldest: i64::MIN,
-    newest: i64::MAX,
-    fixed_phase: false,
-};
 
 /// Lines of one host's message, parsed in full: what a line costs the first time it is seen.
 fn parse(c: &mut Criterion) {

@@ -8,7 +8,7 @@ use store_server::engine::{
     MetricOption, WalSync,
 };
 
-pub use store_workloads::{catalog, columns, fleet, messages};
+pub use store_workloads::{TERMS, catalog, columns, fleet, messages};
 
 /// An engine for the fleet in `directory`, with a log that is written and not synced.
 pub fn options(fleet: &Fleet, directory: PathBuf) -> EngineOptions {

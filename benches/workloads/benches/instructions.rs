@@ -12,20 +12,12 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use store_core::codec;
-use store_core::ingest::{Scratch, Terms};
+use store_core::ingest::Scratch;
 use store_core::journal::Unlogged;
 use store_core::json;
 use store_core::query::{Plan, Range};
 use store_core::store::{Limits, Store};
-use store_workloads::{catalog, columns, fleet, messages};
-
-const TERMS: Terms<'static> = Terms {
-    default_cluster: None,
-    now: i64::MAX / 4,
-    oldest: i64::MIN,
-    newest: i64::MAX,
-    fixed_phase: false,
-};
+use store_workloads::{TERMS, catalog, columns, fleet, messages};
 
 /// Fails above so many instructions.
 fn at_most(instructions: u64) -> LibraryBenchmarkConfig {

@@ -2,8 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+use store_core::ingest::Terms;
 use store_core::metric::{Aggregation, Catalog, Metric};
 use store_loadgen::{BodyWriter, Fleet, FleetOptions, config};
+
+/// Terms under which every sample of a fleet is taken.
+pub const TERMS: Terms<'static> = Terms {
+    default_cluster: None,
+    now: i64::MAX / 4,
+    oldest: i64::MIN,
+    newest: i64::MAX,
+    fixed_phase: false,
+};
 
 /// A fleet of `hosts` nodes with 540 series each.
 pub fn fleet(hosts: u32) -> Fleet {

@@ -68,27 +68,22 @@ fn cannot_read(app: &App, error: &axum::Error) -> ApiError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = error.to_string();
     while let Some(error) = cause {
-        // An I/O error gives what it was made from only if asked like this.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<LengthLimitError>() || wrapped.is_some_and(is_too_long) {
+        if error.is::<LengthLimitError>() {
             let bytes_max = app.limits.body_bytes;
             return ApiError::too_large(format!("the body is longer than {bytes_max} bytes as sent"));
         }
         last = error.to_string();
-        cause = error.source();
+        cause = cause_of(error);
     }
     ApiError::bad_request(format!("cannot read the body: {last}"))
 }
 
-fn is_too_long(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
+/// What an error came from. The `source` of an I/O error passes over what it was made from.
+fn cause_of<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
     }
-    false
 }
 
 /// What has come so far: nearly always one piece, which is then never copied.
