@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use store_loadgen::{Fleet, config};
 use store_server::engine::{
     Aggregation as OptionAggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES,
-    MetricOption, WalSync,
+    MetricOption, OPEN_FILES, WalSync,
 };
 
 pub use store_workloads::{TERMS, catalog, columns, fleet, messages};
@@ -31,6 +31,7 @@ pub fn options(fleet: &Fleet, directory: PathBuf) -> EngineOptions {
         directory,
         max_wal_bytes: 0,
         log_segment_bytes: LOG_SEGMENT_BYTES,
+        open_files_max: OPEN_FILES,
         wal_sync: WalSync::Write,
         wal_sync_interval: std::time::Duration::from_secs(1),
         max_future_s: 1 << 40,

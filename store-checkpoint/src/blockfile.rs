@@ -20,8 +20,8 @@ use crate::format::bin1;
 mod identity;
 mod write;
 
-pub use write::{BlockFile, BlockFileError, FloorsFrame};
-pub(crate) use write::{Encoder, names};
+pub use write::{BlockFile, BlockFileError, FloorsFrame, Moved};
+pub(crate) use write::{Encoded, Encoder, names};
 
 /// First bytes of each half of the header: `CCBF`.
 pub const MAGIC: [u8; 4] = *b"CCBF";
@@ -251,6 +251,13 @@ impl Found {
     /// If `shape` is not the one under which the block was written.
     pub fn block(&self, shape: std::sync::Arc<Shape>) -> Result<Block, BlockError> {
         Block::from_bytes(self.bytes.clone(), shape, Some(self.checksum))
+    }
+
+    /// Where the block's body stands in the file.
+    pub fn body(&self) -> std::ops::Range<usize> {
+        // The file is in memory or mapped, so its length is a usize.
+        let block = self.offset as usize + frame::HEADER_BYTES;
+        block + BLOCK_HEADER_BYTES..block + self.bytes.len()
     }
 
     /// Whether the bytes are what was written; reads all of them.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use store_core::Timestamp;
 use store_core::block::{Block, BlockHeader};
 use store_core::merge::merge;
@@ -14,7 +15,7 @@ use store_core::metric::Catalog;
 use store_core::shape::{Shape, ShapeHash};
 use store_disk::{Disk, Lineage};
 
-use crate::blockfile::{self, BlockFileDamage, BlockFileError, Encoder, FloorsFrame};
+use crate::blockfile::{self, BlockFileDamage, BlockFileError, Encoded, Encoder, FloorsFrame};
 use crate::files::{SetAsideError, set_aside};
 
 mod cover;
@@ -195,7 +196,7 @@ fn merge_buffers(gathered: &Gathered, shape: &Arc<Shape>) -> Vec<Arc<Block>> {
         let blocks = gathered.blocks_of(number);
         // A shape has fewer than 2^32 columns.
         let columns = u32::try_from(buffer.columns.len()).unwrap_or(u32::MAX);
-        merged.extend(merge(&blocks, shape, columns).into_iter().map(Arc::new));
+        merged.extend(merge(&blocks, shape, columns));
     }
     merged
 }
@@ -219,12 +220,13 @@ fn put(
     let (tmp, mut file) = create_tmp(disk, host_dir, base)?;
     // Sync before the rename: the name may reach the disk before the bytes do. After an error there is no second
     // try on this file, and no rename.
-    let written =
-        Encoder::new(host_dir, lineage, true).encode(&tmp, catalog, merged, floors).and_then(|bytes| {
+    let written = Encoder::new(host_dir, lineage, true).encode(&tmp, catalog, merged, floors).and_then(
+        |Encoded { bytes, .. }| {
             file.append(&bytes).map_err(|source| BlockFileError::Append { path: tmp.clone(), source })?;
             file.sync().map_err(|source| BlockFileError::Sync { path: tmp.clone(), source })?;
             Ok(bytes)
-        });
+        },
+    );
     drop(file);
     let bytes = written.inspect_err(|_| remove(disk, &tmp))?;
     let path = rename(disk, &tmp, host_dir, base).inspect_err(|_| remove(disk, &tmp))?;
@@ -278,17 +280,24 @@ fn read_back(
     shape: &Arc<Shape>,
     merged: &[Arc<Block>],
 ) -> Result<Vec<Arc<Block>>, RollError> {
-    let bytes = disk.map(path).map_err(|source| RollError::Read { path: path.to_owned(), source })?;
+    let unread = |source| RollError::Read { path: path.to_owned(), source };
     let differs = || RollError::Differs { path: path.to_owned() };
+    // Compared as it is read, and mapped for good afterwards: a page of a map that nobody looked at takes no memory.
+    let bytes = Bytes::from(disk.read(path).map_err(unread)?);
     // Both: the bytes to catch the disk, what they say to catch ourselves.
     let index = blockfile::index(&bytes);
     let says = index.rolled && index.damage.is_empty() && index.blocks.len() == merged.len();
     if bytes != written || !says {
         return Err(differs());
     }
+    let file = disk.map(path).map_err(unread)?;
+    if file.len() != bytes.len() {
+        return Err(differs());
+    }
     let blocks = index.blocks.iter().zip(merged).map(|(found, block)| {
         let back = found.block(Arc::clone(shape)).ok()?;
-        (back.header() == block.header() && back.check()).then(|| Arc::new(back))
+        let body = file.slice(found.body());
+        (back.header() == block.header() && back.check()).then(|| Arc::new(back.moved_to_file(body)))
     });
     blocks.collect::<Option<_>>().ok_or_else(differs)
 }

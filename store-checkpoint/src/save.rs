@@ -10,7 +10,7 @@ use store_core::block::Block;
 use store_core::metric::Catalog;
 use store_disk::{Disk, Lineage};
 
-use crate::blockfile::{BlockFile, BlockFileError, FloorsFrame};
+use crate::blockfile::{BlockFile, BlockFileError, FloorsFrame, Moved};
 use crate::durable::DurableDirs;
 use crate::parallel::map_hosts;
 
@@ -109,6 +109,7 @@ struct Job<'w> {
     /// Whether `file` has a name that is not durable yet.
     is_new: bool,
     written_bytes: u64,
+    moved: Vec<Moved>,
     failed: Option<SaveError>,
 }
 
@@ -135,6 +136,12 @@ impl Job<'_> {
                 .map_err(|source| SaveError::SyncDir { path: self.dir.clone(), source })?;
         }
         Ok(())
+    }
+
+    fn map(&mut self) {
+        if let Some(file) = self.file.as_mut().filter(|_| self.failed.is_none()) {
+            self.moved = file.map_blocks();
+        }
     }
 
     /// Does a step of the work, if those before it succeeded.
@@ -171,11 +178,12 @@ impl Saver {
     /// Saves hosts and returns a result for each, in the order of `work`.
     ///
     /// `Ok` says that everything given is durable: content, the file's name, and the names of its directories,
-    /// whoever created them. A host with nothing to save is `Ok` at once.
+    /// whoever created them. A host with nothing to save is `Ok` at once. With it come the blocks of the host's file,
+    /// mapped from it, if the system can do that: see [`BlockFile::map_blocks`].
     ///
     /// More hosts than files may be open are saved in several turns.
-    pub fn save(&mut self, catalog: &Catalog, work: &[HostWork]) -> Vec<Result<(), SaveError>> {
-        let mut results: Vec<Result<(), SaveError>> = work.iter().map(|_| Ok(())).collect();
+    pub fn save(&mut self, catalog: &Catalog, work: &[HostWork]) -> Vec<Result<Vec<Moved>, SaveError>> {
+        let mut results: Vec<Result<Vec<Moved>, SaveError>> = work.iter().map(|_| Ok(Vec::new())).collect();
         let todo: Vec<usize> = (0..work.len())
             .filter(|&at| !work[at].blocks.is_empty() || !work[at].floors.is_empty())
             .collect();
@@ -187,9 +195,7 @@ impl Saver {
                 if let Some(file) = job.file {
                     self.keep_or_give_up(job.dir, file, job.is_new, job.failed.as_ref());
                 }
-                if let Some(error) = job.failed {
-                    results[job.at] = Err(error);
-                }
+                results[job.at] = job.failed.map_or(Ok(job.moved), Err);
             }
         }
         results
@@ -199,7 +205,7 @@ impl Saver {
         let dir = self.dir_of(&work.cluster, &work.host);
         // Out of the map for the time being: if anything goes wrong it is not put back.
         let file = self.active.remove(&dir).map(|active| active.file);
-        Job { at, dir, work, file, is_new: false, written_bytes: 0, failed: None }
+        Job { at, dir, work, file, is_new: false, written_bytes: 0, moved: Vec::new(), failed: None }
     }
 
     fn save_turn<'w>(&mut self, catalog: &Catalog, mut jobs: Vec<Job<'w>>) -> Vec<Job<'w>> {
@@ -223,6 +229,7 @@ impl Saver {
                 }
             }
         }
+        map_hosts(&jobs, threads, |job| locked(job).map());
         jobs.into_iter().map(|job| job.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 

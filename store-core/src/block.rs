@@ -86,6 +86,8 @@ pub struct Block {
     shape: Arc<Shape>,
     /// Set when the block was read from a file whose bytes were not checked yet.
     checksum: Option<Checksum>,
+    /// Whether `body` is of a file.
+    in_file: bool,
     checked: AtomicU8,
 }
 
@@ -229,7 +231,8 @@ impl Block {
         body[offsets_bytes - 4..offsets_bytes].copy_from_slice(&end.to_le_bytes());
         header.body_bytes = u32::try_from(body.len()).expect("a block is smaller than 4 GiB");
         body.shrink_to_fit();
-        Self { header, body: body.into(), shape, checksum: None, checked: AtomicU8::new(GOOD) }
+        let checked = AtomicU8::new(GOOD);
+        Self { header, body: body.into(), shape, checksum: None, in_file: false, checked }
     }
 
     /// A block as it stands in a file: header and body in `bytes`.
@@ -259,7 +262,8 @@ impl Block {
             return Err(BlockError::Shape);
         }
         let checked = AtomicU8::new(if checksum.is_some() { UNCHECKED } else { GOOD });
-        Ok(Self { header, body: bytes.slice(BLOCK_HEADER_BYTES..), shape, checksum, checked })
+        let (body, in_file) = (bytes.slice(BLOCK_HEADER_BYTES..), checksum.is_some());
+        Ok(Self { header, body, shape, checksum, in_file, checked })
     }
 
     /// The header.
@@ -290,6 +294,27 @@ impl Block {
             body: self.body.clone(),
             shape: Arc::clone(&self.shape),
             checksum: None,
+            in_file: self.in_file,
+            checked: AtomicU8::new(if self.check() { GOOD } else { BAD }),
+        }
+    }
+
+    /// The same block with its body in a file that it was written to.
+    ///
+    /// What a write gave to the system is what it gives back; that a disk forgets is found when the file is rolled,
+    /// or read by the next start.
+    ///
+    /// # Panics
+    /// If `body` has not the length of the body.
+    #[must_use]
+    pub fn moved_to_file(&self, body: Bytes) -> Self {
+        assert_eq!(body.len(), self.body.len(), "the body as it was written");
+        Self {
+            header: self.header,
+            body,
+            shape: Arc::clone(&self.shape),
+            checksum: None,
+            in_file: true,
             checked: AtomicU8::new(if self.check() { GOOD } else { BAD }),
         }
     }
@@ -368,7 +393,7 @@ impl Block {
 
     /// Whether the bytes are those of a file, mapped where the system can, rather than memory of this process.
     pub fn is_in_file(&self) -> bool {
-        self.checksum.is_some()
+        self.in_file
     }
 
     /// Bytes that the block keeps alive, on the heap or mapped.

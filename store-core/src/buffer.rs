@@ -464,6 +464,13 @@ impl Buffer {
         self.set_state(block, BlockState::Unsaved { first });
     }
 
+    /// Puts `to`, the same rows elsewhere, in the place of a block; does nothing if that is not held any more.
+    pub fn replace(&mut self, block: &Arc<Block>, to: Arc<Block>) {
+        if let Some(at) = self.blocks.iter().position(|held| Arc::ptr_eq(&held.block, block)) {
+            Arc::make_mut(&mut self.blocks)[at].block = to;
+        }
+    }
+
     fn set_state(&mut self, block: &Arc<Block>, state: BlockState) {
         if let Some(at) = self.blocks.iter().position(|held| Arc::ptr_eq(&held.block, block)) {
             Arc::make_mut(&mut self.blocks)[at].state = state;

@@ -129,10 +129,11 @@ impl Host {
 
     /// Takes the host's mutex once the host is loaded; `None` if that takes longer than `patience`.
     pub fn lock_loaded(&self, patience: Duration) -> Option<MutexGuard<'_, HostState>> {
-        let until = Instant::now() + patience;
         let mut state = self.lock();
+        let mut until = None;
         while state.is_loading() {
-            let left = until.checked_duration_since(Instant::now())?;
+            let now = Instant::now();
+            let left = until.get_or_insert(now + patience).checked_duration_since(now)?;
             state = self.loaded.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         Some(state)

@@ -147,10 +147,10 @@ fn missing(rows: u32) -> Vec<f32> {
 
 /// Merges blocks of one buffer into as few as possible: blocks of one grid whose ranges touch or overlap become
 /// blocks of up to 256 rows. Of overlapping blocks the greater `as_of` wins slot by slot, and the merged block
-/// takes the greatest. Gaps between blocks stay gaps.
+/// takes the greatest. Gaps between blocks stay gaps. A block that is as it would be made is not made again.
 ///
 /// The result is in the order of time. `columns` is the number of columns of the buffer under `shape`.
-pub fn merge(blocks: &[Arc<Block>], shape: &Arc<Shape>, columns: u32) -> Vec<Block> {
+pub fn merge(blocks: &[Arc<Block>], shape: &Arc<Shape>, columns: u32) -> Vec<Arc<Block>> {
     let mut ordered: Vec<&Arc<Block>> = blocks.iter().collect();
     ordered.sort_by_key(|block| (block.header().grid.anchor, block.header().base));
     let mut merged = Vec::new();
@@ -174,10 +174,24 @@ pub fn merge(blocks: &[Arc<Block>], shape: &Arc<Shape>, columns: u32) -> Vec<Blo
         let mut base = first.header().base;
         while base < end {
             let rows = ((end - base) / step).min(i64::from(BLOCK_ROWS_MAX)) as u32;
-            let mut table = Table::new(grid, first.header().buffer, base, rows, columns);
-            laid.iter().for_each(|block| table.lay(block));
-            merged.push(table.seal(Arc::clone(shape), table.as_of()));
-            base = table.end();
+            let until = base + i64::from(rows) * step;
+            let mut here =
+                laid.iter().filter(|block| block.header().base < until && base < block.header().end());
+            let is_made = |block: &&&Arc<Block>| {
+                let header = block.header();
+                (header.base, header.rows, header.columns) == (base, rows, columns)
+                    && (header.codec, header.shape) == (codec::ADAPTIVE, shape.hash())
+                    && block.check()
+            };
+            merged.push(match (here.next().filter(is_made), here.next()) {
+                (Some(made), None) => Arc::clone(made),
+                _ => {
+                    let mut table = Table::new(grid, first.header().buffer, base, rows, columns);
+                    laid.iter().for_each(|block| table.lay(block));
+                    Arc::new(table.seal(Arc::clone(shape), table.as_of()))
+                }
+            });
+            base = until;
         }
         rest = &rest[run..];
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use self::check::Check;
 pub use crate::engine::{Aggregation, Cleanup, FileFormat, WalSync};
-use crate::engine::{EngineLimits, EngineOptions, LOG_SEGMENT_BYTES, MetricOption};
+use crate::engine::{EngineLimits, EngineOptions, LOG_SEGMENT_BYTES, MetricOption, OPEN_FILES};
 use crate::object::Object;
 
 /// The file that is read if none is named and it exists.
@@ -294,6 +294,7 @@ impl Config {
             directory: store.directory.clone(),
             max_wal_bytes: store.max_wal_bytes,
             log_segment_bytes: LOG_SEGMENT_BYTES,
+            open_files_max: OPEN_FILES,
             wal_sync: store.wal_sync,
             wal_sync_interval: store.wal_sync_interval,
             max_future_s: store.max_future_s,

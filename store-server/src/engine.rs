@@ -21,6 +21,7 @@ mod maintain;
 mod open;
 mod options;
 mod replay;
+mod roll;
 mod save;
 mod scribe;
 mod status;
@@ -47,7 +48,7 @@ pub use answer::{
 };
 pub use options::{
     Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption,
-    OpenError, WalSync,
+    OPEN_FILES, OpenError, WalSync,
 };
 pub use status::{MemoryStatus, Status};
 pub use write::{Taken, TryWrite};

@@ -108,6 +108,8 @@ pub struct App {
     writes: Semaphore,
     /// Apart from writes, so that no number of large queries keeps samples waiting.
     queries: Semaphore,
+    /// Queries on threads that serve connections.
+    queries_here: Semaphore,
     /// Apart from queries, so that an admin sees what goes on when they are too many.
     looks: Semaphore,
     started: Instant,
@@ -134,6 +136,7 @@ impl App {
             counters: Arc::default(),
             writes: Semaphore::new(WRITES_MAX),
             queries: Semaphore::new(cpus.max(2)),
+            queries_here: Semaphore::new(1),
             looks: Semaphore::new(LOOKS_MAX),
             started: Instant::now(),
         }

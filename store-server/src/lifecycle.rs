@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::auth::Auth;
 use crate::config::{Config, Source};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineOptions};
 use crate::http::serve::serve;
 use crate::http::{self, App, Store, Timeouts};
 
@@ -29,7 +30,9 @@ const BLOCKING_THREADS_MAX: usize = 512;
 /// Descriptors that are not for connections: files, the log, standard streams.
 const DESCRIPTORS_RESERVED: u64 = 512;
 /// Connections that are served however few descriptors there are, and however many.
-const CONNECTIONS: std::ops::RangeInclusive<u64> = 64..=32_768;
+const CONNECTIONS: RangeInclusive<u64> = 64..=32_768;
+/// Least and most block files that are kept open.
+const FILES: RangeInclusive<u64> = 64..=65_536;
 /// Exit code after a second signal: as a shell gives it for a process that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 
@@ -38,7 +41,7 @@ const INTERRUPTED: u8 = 130;
 /// # Errors
 /// The server does not start: the port or the directory cannot be had.
 pub fn run(config: &Config, dev: bool) -> anyhow::Result<ExitCode> {
-    let connections_max = connections_max(raise_descriptor_limit());
+    let shares = Shares::of(raise_descriptor_limit());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // One may be held up by a disk, while it writes the log.
@@ -50,7 +53,7 @@ pub fn run(config: &Config, dev: bool) -> anyhow::Result<ExitCode> {
     let code = runtime.block_on(async {
         let (stop, end) = watch_signals().context("cannot catch signals")?;
         tokio::select! {
-            code = serve_and_save(config, dev, connections_max, stop) => code,
+            code = serve_and_save(config, dev, shares, stop) => code,
             Ok(name) = end => {
                 tracing::warn!("{name} again: ending at once; what was acknowledged is in the log");
                 Ok(ExitCode::from(INTERRUPTED))
@@ -76,13 +79,13 @@ pub fn cleanup(config: &Config) -> anyhow::Result<ExitCode> {
 async fn serve_and_save(
     config: &Config,
     dev: bool,
-    connections_max: usize,
+    shares: Shares,
     stop: oneshot::Receiver<&'static str>,
 ) -> anyhow::Result<ExitCode> {
     announce(config);
     let listener = listen(&config.main.addr).await?;
     let address = listener.local_addr().context("cannot tell the address")?;
-    let options = config.engine_options();
+    let options = EngineOptions { open_files_max: shares.files, ..config.engine_options() };
     let engine =
         tokio::task::spawn_blocking(move || Engine::open(options)).await.context("the start failed")?;
     let engine = Arc::new(engine?);
@@ -99,7 +102,7 @@ async fn serve_and_save(
     );
     notify(NotifyState::Ready);
     let watchdog = tokio::spawn(feed_watchdog());
-    let served = serve(listener, router, app, connections_max, async {
+    let served = serve(listener, router, app, shares.connections, async {
         // The sender is gone only when the runtime ends.
         let name = stop.await.unwrap_or("end of the runtime");
         tracing::info!("{name}: stopping");
@@ -208,11 +211,23 @@ fn raise_descriptor_limit() -> u64 {
     }
 }
 
-/// Half of the descriptors are for connections, the other half for files.
-fn connections_max(descriptors: u64) -> usize {
-    let most = (descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2)
-        .clamp(*CONNECTIONS.start(), *CONNECTIONS.end());
-    usize::try_from(most).unwrap_or(usize::MAX)
+/// Who may have how many descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shares {
+    connections: usize,
+    /// Files that are appended to.
+    files: usize,
+}
+
+impl Shares {
+    /// Half of the descriptors each.
+    fn of(descriptors: u64) -> Self {
+        let half = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2;
+        let within = |range: RangeInclusive<u64>| {
+            usize::try_from(half.clamp(*range.start(), *range.end())).unwrap_or(usize::MAX)
+        };
+        Self { connections: within(CONNECTIONS), files: within(FILES) }
+    }
 }
 
 #[cfg(test)]
@@ -221,9 +236,9 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_files() {
-        assert_eq!(connections_max(0), 64);
-        assert_eq!(connections_max(1024), 256);
-        assert_eq!(connections_max(1 << 20), 32_768);
+        assert_eq!(Shares::of(0), Shares { connections: 64, files: 64 });
+        assert_eq!(Shares::of(1024), Shares { connections: 256, files: 256 });
+        assert_eq!(Shares::of(1 << 20), Shares { connections: 32_768, files: 65_536 });
     }
 
     #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use store_core::Timestamp;
 use store_core::block::{BLOCK_HEADER_BYTES, Block};
@@ -78,6 +79,23 @@ pub enum BlockFileError {
     },
 }
 
+/// A block whose body was put into a file: the one that holds it in memory, and the one that has it mapped.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// The block as it was.
+    pub from: Arc<Block>,
+    /// The same block with its body in the file.
+    pub to: Arc<Block>,
+}
+
+/// What an [`Encoder`] made.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    /// Where the body of each block stands in the file, in the order given.
+    pub(crate) bodies: Vec<Range<usize>>,
+}
+
 /// Makes the bytes of one block file, append by append.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -107,7 +125,7 @@ impl Encoder {
         catalog: &Catalog,
         blocks: &[Arc<Block>],
         floors: &[FloorsFrame],
-    ) -> Result<Vec<u8>, BlockFileError> {
+    ) -> Result<Encoded, BlockFileError> {
         if let Some(bad) = blocks.iter().find(|block| !block.check()) {
             return Err(BlockFileError::BadBlock { path: path.to_owned(), base: bad.header().base });
         }
@@ -133,16 +151,26 @@ impl Encoder {
             out.extend_from_slice(&self.header.encode());
         }
         let (start, seed) = (self.offset, seed(self.header.identity));
+        // Returns where the payload ends.
         let mut push = |kind, payload: &[&[u8]]| {
             let offset = start + out.len() as u64;
             frame::encode_into(&mut out, seed, offset, kind, payload);
+            start as usize + out.len() - (frame::OVERHEAD_BYTES - frame::HEADER_BYTES)
         };
-        shapes.iter().for_each(|(_, bytes)| push(KIND_SHAPE, &[bytes]));
-        blocks.iter().for_each(|(header, body)| push(KIND_BLOCK, &[header, body]));
-        floors.iter().for_each(|bytes| push(KIND_FLOORS, &[bytes]));
+        for (_, bytes) in &shapes {
+            push(KIND_SHAPE, &[bytes]);
+        }
+        let mut bodies = Vec::with_capacity(blocks.len());
+        for (header, body) in &blocks {
+            let end = push(KIND_BLOCK, &[header, body]);
+            bodies.push(end - body.len()..end);
+        }
+        for bytes in &floors {
+            push(KIND_FLOORS, &[bytes]);
+        }
         self.shapes.extend(shapes.iter().map(|(hash, _)| *hash));
         self.offset += out.len() as u64;
-        Ok(out)
+        Ok(Encoded { bytes: out, bodies })
     }
 }
 
@@ -167,6 +195,8 @@ pub struct BlockFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     encoder: Encoder,
+    /// The blocks in the file, as memory holds them, and where their bodies stand.
+    placed: Vec<(Weak<Block>, Range<usize>)>,
     given_up: bool,
 }
 
@@ -187,7 +217,7 @@ impl BlockFile {
             match disk.create(&path) {
                 Ok(file) => {
                     let encoder = Encoder::new(host_dir, lineage, false);
-                    return Ok(Self { path, file, encoder, given_up: false });
+                    return Ok(Self { path, file, encoder, placed: Vec::new(), given_up: false });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(BlockFileError::Create { path, source }),
@@ -209,11 +239,12 @@ impl BlockFile {
         floors: &[FloorsFrame],
     ) -> Result<u64, BlockFileError> {
         self.check_not_given_up()?;
-        let bytes = self.encoder.encode(&self.path, catalog, blocks, floors)?;
+        let Encoded { bytes, bodies } = self.encoder.encode(&self.path, catalog, blocks, floors)?;
         self.file.append(&bytes).map_err(|source| {
             self.given_up = true;
             BlockFileError::Append { path: self.path.clone(), source }
         })?;
+        self.placed.extend(blocks.iter().map(Arc::downgrade).zip(bodies));
         Ok(bytes.len() as u64)
     }
 
@@ -227,6 +258,26 @@ impl BlockFile {
             self.given_up = true;
             BlockFileError::Sync { path: self.path.clone(), source }
         })
+    }
+
+    /// Maps the file, if the system can, and returns the blocks in it that somebody still holds, with their bodies
+    /// mapped: whoever puts these in the place of the others has that memory back, and one map keeps all of them.
+    ///
+    /// To be called when all that was appended is durable.
+    pub fn map_blocks(&mut self) -> Vec<Moved> {
+        // Where it cannot be mapped the blocks stay where they are.
+        let Ok(Some(file)) = self.file.map() else { return Vec::new() };
+        let mut moved = Vec::new();
+        self.placed.retain_mut(|(block, body)| {
+            let Some(from) = block.upgrade() else { return false };
+            if body.end <= file.len() {
+                let to = Arc::new(from.moved_to_file(file.slice(body.clone())));
+                *block = Arc::downgrade(&to);
+                moved.push(Moved { from, to });
+            }
+            true
+        });
+        moved
     }
 
     /// Where the file is.

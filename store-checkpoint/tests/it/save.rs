@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use store_checkpoint::blockfile::BlockFileError;
+use store_checkpoint::blockfile::{BlockFileError, Moved};
 use store_checkpoint::save::{HostWork, SYNC_EACH_MAX, SaveError, Saver};
 use store_core::block::Block;
 use store_disk::sim::{Crash, Effect, Fault, Keep, Op, Torn};
@@ -48,6 +48,8 @@ struct Ledger {
     floors_given: BTreeMap<HostKey, BTreeSet<(u32, i64)>>,
     floors_unsaved: BTreeMap<HostKey, Vec<(u32, i64)>>,
     floors_saved: BTreeMap<HostKey, BTreeSet<(u32, i64)>>,
+    /// What the saver gave for them, with bodies in their files.
+    mapped: BTreeMap<HostKey, Vec<Arc<Block>>>,
     next: u64,
 }
 
@@ -90,12 +92,18 @@ impl Ledger {
     fn save(&mut self, kit: &Kit, saver: &mut Saver, keys: &[HostKey]) -> Vec<Result<(), SaveError>> {
         let results = saver.save(&kit.catalog, &self.work(kit, keys));
         assert_eq!(results.len(), keys.len());
-        for (key, result) in keys.iter().zip(&results) {
-            if result.is_ok() {
-                self.note_saved(key);
+        let note = |(key, result): (&HostKey, Result<Vec<Moved>, SaveError>)| {
+            let moved = result?;
+            self.note_saved(key);
+            let held = self.mapped.entry(key.clone()).or_default();
+            for Moved { from, to } in moved {
+                assert!(to.is_in_file() && is_same(&from, &to));
+                held.retain(|block| !Arc::ptr_eq(block, &from));
+                held.push(to);
             }
-        }
-        results
+            Ok(())
+        };
+        keys.iter().zip(results).map(note).collect()
     }
 
     /// Whether a disk holds what was answered, and nothing that was not given.
@@ -477,6 +485,29 @@ fn a_full_disk_does_not_fill_with_empty_files() {
     for _ in 0..5 {
         assert!(ledger.save(&kit, &mut saver, &keys).iter().all(Result::is_err));
         assert_eq!(disk.files().len(), 0);
+    }
+}
+
+#[test]
+fn the_blocks_of_a_file_share_one_map() {
+    let kit = Kit::new();
+    let directory = tempfile::tempdir().unwrap();
+    let keys = keys(1);
+    for maps_max in [0, 2] {
+        let real = Arc::new(RealDisk::new(maps_max));
+        let mut saver = Saver::new(Arc::<RealDisk>::clone(&real), directory.path().into(), LINEAGE, 1, 4);
+        let mut ledger = Ledger::default();
+        let mut rng = StdRng::seed_from_u64(11);
+        for _ in 0..5 {
+            ledger.give(&kit, &keys[0], &mut rng);
+            ledger.save(&kit, &mut saver, &keys)[0].as_ref().unwrap();
+            let (saved, mapped) = (ledger.saved[&keys[0]].len(), ledger.mapped[&keys[0]].len());
+            assert!(saved > 0 && mapped == if maps_max == 0 { 0 } else { saved }, "{mapped} of {saved}");
+            assert_eq!(real.maps(), usize::from(maps_max > 0));
+        }
+        // Whoever gave a block up gets it from nobody.
+        ledger.mapped.clear();
+        assert_eq!(real.maps(), 0);
     }
 }
 

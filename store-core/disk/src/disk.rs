@@ -43,6 +43,15 @@ pub trait DiskFile: Send + std::fmt::Debug {
     /// # Errors
     /// What was not durable before may be lost for good; a later success says nothing about it.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// The bytes that were appended so far, mapped; `None` where they would have to be read. More may be appended
+    /// behind them while the map lives.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn map(&self) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
 }
 
 /// Holds the lock of a directory until it is dropped.
@@ -78,7 +87,8 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// As [`read`](Disk::read).
     fn read_front(&self, path: &Path, len: usize) -> io::Result<Vec<u8>>;
 
-    /// The bytes of a file that nobody writes any more, mapped where the system can.
+    /// The bytes of a file, mapped where the system can. Of one that is still appended to, those that are in it
+    /// now.
     ///
     /// The file may be unlinked or renamed while the map lives. Cutting it from outside is the one thing that
     /// cannot be guarded against; see [`RealDisk`](crate::RealDisk).

@@ -12,9 +12,8 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskFile, DiskLock, Entry, EntryKind};
 use crate::replace::directory_of;
 
-/// Maps that live at once, unless the constructor says otherwise. Linux allows a process 65,530 maps in all;
-/// the allocator and the threads want some too.
-const MAPS_MAX: usize = 30_000;
+/// Maps that Linux allows a process, unless `vm.max_map_count` says otherwise.
+const SYSTEM_MAPS: usize = 65_530;
 
 /// The file system of the machine; a cheap handle, clones share one budget of maps.
 ///
@@ -106,10 +105,13 @@ impl RealDisk {
     }
 }
 
-/// A disk with a budget of 30,000 maps.
+/// A disk with a budget of four fifths of the maps that the system allows a process (`vm.max_map_count`): the
+/// allocator and the threads want some too.
 impl Default for RealDisk {
     fn default() -> Self {
-        Self::new(MAPS_MAX)
+        let allowed = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+        let allowed = allowed.and_then(|text| text.trim().parse().ok()).unwrap_or(SYSTEM_MAPS);
+        Self::new(allowed / 5 * 4)
     }
 }
 
@@ -158,17 +160,10 @@ impl Disk for RealDisk {
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
         let (file, len) = open_file(path)?;
-        // A map of no bytes is an error to the system, and would take a slot of the budget.
-        if len == 0 {
-            return Ok(Bytes::new());
+        match map_if_can(&self.shared, &file, len) {
+            Ok(Some(mapped)) => Ok(mapped),
+            Ok(None) | Err(_) => read_whole(file, len).map(Bytes::from),
         }
-        if is_mappable(&file)
-            && let Some(slot) = Slot::take(&self.shared)
-            && let Ok(map) = map_file(&file, len)
-        {
-            return Ok(Bytes::from_owner(Mapped { map, _slot: slot }));
-        }
-        read_whole(file, len).map(Bytes::from)
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -184,8 +179,9 @@ impl Disk for RealDisk {
         // Before the file: where no descriptor is left for it, the error leaves nothing behind.
         self.file_system(directory_of(path))?;
         let mut options = OpenOptions::new();
-        options.append(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-        Ok(Box::new(RealFile(options.open(path)?)))
+        // Readable, to be mapped.
+        options.read(true).append(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+        Ok(Box::new(RealFile { file: options.open(path)?, shared: Arc::clone(&self.shared) }))
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
@@ -244,15 +240,23 @@ impl Disk for RealDisk {
 
 /// A file open for appending.
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    shared: Arc<Shared>,
+}
 
 impl DiskFile for RealFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.file.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    fn map(&self) -> io::Result<Option<Bytes>> {
+        let len = self.file.metadata()?.len();
+        map_if_can(&self.shared, &self.file, len)
     }
 }
 
@@ -294,11 +298,25 @@ impl AsRef<[u8]> for Mapped {
     }
 }
 
+/// The first `len` bytes of a file, which has as many; `None` where they would have to be read.
+fn map_if_can(shared: &Arc<Shared>, file: &File, len: u64) -> io::Result<Option<Bytes>> {
+    // A map of no bytes is an error to the system, and would take a slot of the budget.
+    if len == 0 {
+        return Ok(Some(Bytes::new()));
+    }
+    if !is_mappable(file) {
+        return Ok(None);
+    }
+    let Some(slot) = Slot::take(shared) else { return Ok(None) };
+    let map = map_file(file, len)?;
+    Ok(Some(Bytes::from_owner(Mapped { map, _slot: slot })))
+}
+
 fn map_file(file: &File, len: u64) -> io::Result<memmap2::Mmap> {
     let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    // SAFETY: the map is read-only and private to this process, and nothing here writes, overwrites or cuts a
-    // file after it was mapped: files are created exclusively, appended to by one owner, and mapped when
-    // that owner is done (the trait's contract). What remains is somebody outside who does: a file cut short
+    // SAFETY: the map is read-only and private to this process, and nothing here overwrites or cuts what is
+    // mapped: files are created exclusively, and appended to by one owner behind the `len` bytes that they
+    // had (the trait's contract). What remains is somebody outside who does: a file cut short
     // ends in SIGBUS, not in a stray read; a file overwritten changes bytes behind a shared slice, which the
     // readers stand because they check bounds at each access and trust no content that a checksum did not
     // vouch for. See the documentation of `RealDisk`.

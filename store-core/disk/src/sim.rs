@@ -225,6 +225,13 @@ impl DiskFile for SimFile {
         let verdict = state.script.begin(Op::Sync, &self.path, None, 0);
         state.sync(self.ino, &mut self.errors_seen, verdict)
     }
+
+    /// A copy, as that of [`Disk::map`].
+    fn map(&self) -> io::Result<Option<Bytes>> {
+        let mut state = self.disk.state();
+        state.script.begin(Op::Map, &self.path, None, 0).into_result()?;
+        Ok(Some(state.content_of(self.ino).into()))
+    }
 }
 
 /// Gives the lock back when dropped.

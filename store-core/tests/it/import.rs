@@ -220,7 +220,7 @@ proptest! {
             let blocks: Vec<_> = buffer.blocks().iter().map(|held| Arc::clone(&held.block)).collect();
             buffer.retain_blocks(|_| false);
             for block in store_core::merge::merge(&blocks, &shape, 1) {
-                buffer.insert(Arc::new(block), BlockState::Saved);
+                buffer.insert(block, BlockState::Saved);
             }
         }
         let points: Vec<_> = expected.into_iter().collect();

@@ -12,6 +12,7 @@ use store_checkpoint::blockfile::{self, Index};
 use store_checkpoint::files::{self, CURRENT_WAL, HostFiles};
 use store_checkpoint::load::load_listed;
 use store_checkpoint::roll;
+use store_core::Timestamp;
 use store_core::anchors::Anchors;
 use store_core::block::{Block, BlockState};
 use store_core::buffer::Buffer;
@@ -45,6 +46,8 @@ pub(super) struct OnDisk {
     pub(super) unrolled_blocks: usize,
     /// Such files.
     pub(super) unrolled_files: usize,
+    /// When this process came to know of the first of them, by the clock.
+    pub(super) unrolled_since: Option<Timestamp>,
     /// Block files with damage, that go aside once what could be read of them is saved elsewhere.
     pub(super) damaged: Vec<PathBuf>,
 }
@@ -407,6 +410,7 @@ impl<'a> Loading<'a> {
             let ours = file.index.lineage == Some(self.engine.lineage);
             if !file.index.rolled {
                 self.on_disk.unrolled_files += 1;
+                self.on_disk.unrolled_since = Some(self.engine.clock.now_s());
                 self.on_disk.unrolled_blocks += file.index.blocks.len();
             }
             for entry in &file.index.blocks {

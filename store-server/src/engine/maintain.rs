@@ -1,24 +1,22 @@
 //! Maintenance: what is done now and then, and when it is due.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use store_checkpoint::blockfile;
 use store_checkpoint::cleanup::{Holds, Limits};
-use store_checkpoint::files::{HostDirs, HostFiles};
+use store_checkpoint::files::HostDirs;
 use store_checkpoint::load::LoadError;
-use store_checkpoint::roll::{self, RollError, Rolled};
 use store_core::Timestamp;
-use store_core::block::{Block, BlockHeader, BlockState};
+use store_core::block::{Block, BlockState};
 use store_core::host::Host;
-use store_core::shape::Shape;
 use store_wal::LogPos;
 
 use super::Engine;
 use super::load::newest_slot;
-use super::open::{describe, front_of};
+use super::open::describe;
 use super::options::Cleanup;
 use super::save::{Saved, Seal};
 use super::scribe::stamp;
@@ -35,13 +33,6 @@ const VERIFY_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of log that a start replays in ten seconds on one core, by a cautious guess.
 const REPLAY_BYTES_MAX: u64 = 800 << 20;
-
-/// Blocks of one buffer in files that were not rolled yet, from which a roll is worth its while: four blocks of
-/// 256 rows come out.
-const ROLL_BLOCKS: usize = 16;
-
-/// Block files of one host that were not rolled yet, from which a roll is worth its while.
-const ROLL_FILES: usize = 4;
 
 /// When what was done last, by the clock, seconds.
 #[derive(Debug, Default)]
@@ -269,182 +260,6 @@ impl Engine {
             }
         }
         self.counters.blocks_dropped.add(dropped as u64);
-    }
-
-    fn is_worth_a_roll(&self, host: &Host) -> bool {
-        let buffers = host.lock().buffers().len().max(1);
-        let on_disk = self.on_disk();
-        on_disk.get(&host.number()).is_some_and(|on_disk| {
-            on_disk.unrolled_blocks >= ROLL_BLOCKS * buffers || on_disk.unrolled_files >= ROLL_FILES
-        })
-    }
-
-    /// Merges the block files of a host now, whether or not it is worth it.
-    pub fn roll(&self, cluster: &str, host: &str) {
-        if let Some(host) = self.store.host(cluster, host) {
-            self.roll_host(&host);
-        }
-    }
-
-    /// Merges the block files of a host that were not rolled yet. Only while everything of it is saved.
-    fn roll_host(&self, host: &Host) {
-        let mut saver = self.saver();
-        let (shape, floors) = {
-            let state = host.lock();
-            let all_saved = state.floors().unsaved().is_empty()
-                && state
-                    .buffers()
-                    .iter()
-                    .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
-            if state.is_loading() || !all_saved {
-                return;
-            }
-            let floors: Vec<_> = state.floors().iter().map(|floor| (floor.column, floor.before)).collect();
-            (Arc::clone(state.shape()), floors)
-        };
-        saver.close(host.cluster(), host.name());
-        let dir = self.host_dir(host);
-        let mut sources = self.unrolled_files(&dir);
-        let resolve = |hash, bytes: &[u8]| -> Option<Arc<Shape>> {
-            if shape.hash() == hash {
-                return Some(Arc::clone(&shape));
-            }
-            let metric = |name: &str, frequency_s| self.store.metric_from_file(name, frequency_s);
-            Shape::decode(bytes, metric).ok().map(|shape| self.store.intern(shape))
-        };
-        let roll_them = |sources: &[PathBuf]| {
-            roll::roll(
-                &*self.disk,
-                &dir,
-                sources,
-                self.lineage,
-                self.store.catalog(),
-                &shape,
-                &resolve,
-                self.wanted_from(),
-                &floors,
-            )
-        };
-        let headers = self.headers_in(&sources);
-        let mut rolled = roll_them(&sources);
-        while let Err(RollError::Overlaps { path }) = &rolled {
-            // A file that was rolled before holds newer slots of the same range: it is rolled again with these.
-            if sources.contains(path) {
-                break;
-            }
-            sources.push(path.clone());
-            rolled = roll_them(&sources);
-        }
-        match rolled {
-            Ok(rolled) => {
-                self.take_rolled(host, rolled, &headers);
-                self.counters.rolls.add(1);
-            }
-            Err(RollError::Nothing) => {}
-            Err(RollError::Damaged { path, offset, what }) => {
-                self.counters.rolls_failed.add(1);
-                tracing::error!(path = %path.display(), offset, ?what, "damaged block file: what can be read is saved again");
-                self.save_again(host, &self.headers_in(std::slice::from_ref(&path)));
-                self.on_disk().entry(host.number()).or_default().damaged.push(path);
-            }
-            Err(e) => {
-                self.counters.rolls_failed.add(1);
-                tracing::error!(directory = %dir.display(), error = %describe(&e), "block files could not be rolled");
-            }
-        }
-        // Also after an error: the next try comes when more is to be gained.
-        if let Some(on_disk) = self.on_disk().get_mut(&host.number()) {
-            (on_disk.unrolled_blocks, on_disk.unrolled_files) = (0, 0);
-        }
-    }
-
-    /// Puts rolled blocks in the place of those that they hold. A block that was patched meanwhile stays, and has
-    /// the greater `as_of`; one whose frame was torn has no file any more and is saved again.
-    fn take_rolled(&self, host: &Host, rolled: Rolled, sources: &[BlockHeader]) {
-        for (path, e) in &rolled.left {
-            tracing::warn!(path = %path.display(), error = %e, "rolled file could not be removed");
-        }
-        let wanted_from = self.wanted_from();
-        let mut state = host.lock();
-        let mut torn = Vec::new();
-        for buffer in state.buffers_mut() {
-            buffer
-                .retain_blocks(|held| held.state != BlockState::Saved || !rolled.covers(held.block.header()));
-            torn.extend(
-                buffer
-                    .blocks()
-                    .iter()
-                    .filter(|held| {
-                        let header = held.block.header();
-                        held.state == BlockState::Saved
-                            && sources.contains(header)
-                            && header.end() >= wanted_from
-                    })
-                    .map(|held| *held.block.header()),
-            );
-        }
-        for merged in rolled.blocks {
-            state.buffers_mut()[usize::from(merged.header().buffer)].insert(merged, BlockState::Saved);
-        }
-        drop(state);
-        self.save_again(host, &torn);
-    }
-
-    /// Marks saved blocks as unsaved: their file goes, or is not to be trusted.
-    fn save_again(&self, host: &Host, headers: &[BlockHeader]) {
-        let first = stamp(self.log.start());
-        let mut state = host.lock();
-        for buffer in state.buffers_mut() {
-            let again: Vec<Arc<Block>> = buffer
-                .blocks()
-                .iter()
-                .filter(|held| held.state == BlockState::Saved && headers.contains(held.block.header()))
-                .map(|held| Arc::clone(&held.block))
-                .filter(|block| block.check())
-                .collect();
-            again.iter().for_each(|block| buffer.mark_unsaved(block, first));
-        }
-    }
-
-    /// The blocks of files, as their headers say.
-    fn headers_in(&self, paths: &[PathBuf]) -> Vec<BlockHeader> {
-        let indices =
-            paths.iter().filter_map(|path| self.disk.map(path).ok()).map(|bytes| blockfile::index(&bytes));
-        indices.flat_map(|index| index.blocks).map(|found| found.header).collect()
-    }
-
-    /// Sets damaged block files aside once everything that could be read of them is saved elsewhere.
-    fn set_damaged_aside(&self, host: &Host) {
-        let damaged = match self.on_disk().get_mut(&host.number()) {
-            Some(on_disk) if !on_disk.damaged.is_empty() => std::mem::take(&mut on_disk.damaged),
-            _ => return,
-        };
-        let _one_at_a_time = self.saver();
-        let all_saved = host
-            .lock()
-            .buffers()
-            .iter()
-            .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
-        if all_saved {
-            damaged.iter().for_each(|path| self.set_aside(path, "damaged block file"));
-        } else {
-            self.on_disk().entry(host.number()).or_default().damaged = damaged;
-        }
-    }
-
-    /// Block files of a directory that a roll may merge.
-    fn unrolled_files(&self, dir: &Path) -> Vec<PathBuf> {
-        let files = HostFiles::list(&*self.disk, dir).map(|files| files.numbered).unwrap_or_default();
-        files
-            .iter()
-            .filter(|file| !file.json)
-            .map(|file| dir.join(&file.name))
-            .filter(|path| {
-                self.disk
-                    .read_front(path, blockfile::HEADER_BYTES)
-                    .is_ok_and(|front| blockfile::is_block_file(&front) && !front_of(&front).rolled)
-            })
-            .collect()
     }
 
     /// Removes files that hold nothing within the retention. Returns how many went.

@@ -30,9 +30,6 @@ use super::{Engine, maintain};
 /// Block files that are asked for their lineage before the log's is believed.
 const LINEAGE_SAMPLES: usize = 8;
 
-/// Block files kept open for appending.
-const OPEN_FILES_MAX: usize = 4096;
-
 impl Engine {
     /// Locks the directory, opens the log and learns which hosts there are: writes are accepted from here on.
     /// [`run_background`](Self::run_background) or [`load_all`](Self::load_all) reads what they hold.
@@ -109,8 +106,8 @@ impl Engine {
         for host in &listed.hosts {
             enter(&store, &counters, host);
         }
-        let saver =
-            Saver::new(Arc::clone(&disk), directory.clone(), lineage, options.num_workers, OPEN_FILES_MAX);
+        let (threads, open_files_max) = (options.num_workers, options.open_files_max);
+        let saver = Saver::new(Arc::clone(&disk), directory.clone(), lineage, threads, open_files_max);
         Ok(Self {
             disk,
             clock,

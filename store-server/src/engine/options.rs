@@ -72,6 +72,9 @@ pub struct EngineLimits {
 /// Bytes after which the log goes on to its next segment, unless somebody says otherwise.
 pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Block files that are kept open for appending, unless somebody says otherwise.
+pub const OPEN_FILES: usize = 4096;
+
 /// Everything that the engine is told at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
@@ -93,6 +96,8 @@ pub struct EngineOptions {
     pub max_wal_bytes: u64,
     /// Bytes after which the log goes on to its next segment.
     pub log_segment_bytes: u64,
+    /// Block files that are kept open for appending, > 0: of more hosts than that each save begins a new file.
+    pub open_files_max: usize,
     /// When a write is answered.
     pub wal_sync: WalSync,
     /// Time between two syncs in mode `interval`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store_checkpoint::blockfile::{self, BlockFileError, FloorsFrame};
+use store_checkpoint::blockfile::{self, BlockFileError, FloorsFrame, Moved};
 use store_checkpoint::parallel::map_hosts;
 use store_checkpoint::save::{HostWork, SaveError};
 use store_core::Timestamp;
@@ -137,16 +137,22 @@ impl Engine {
         let results = saver.save(self.store.catalog(), &work);
         for (unsaved, result) in batch.iter().zip(results) {
             match result {
-                Ok(()) => {
+                Ok(moved) => {
                     let mut state = unsaved.host.lock();
                     for block in &unsaved.blocks {
                         state.buffers_mut()[usize::from(block.header().buffer)].mark_saved(block);
+                    }
+                    // From here on the file is their memory.
+                    for Moved { from, to } in moved {
+                        state.buffers_mut()[usize::from(from.header().buffer)].replace(&from, to);
                     }
                     state.floors_mut().mark_saved(&unsaved.floors);
                     drop(state);
                     saved.blocks += unsaved.blocks.len() as u64;
                     let mut on_disk = self.on_disk();
-                    on_disk.entry(unsaved.host.number()).or_default().unrolled_blocks += unsaved.blocks.len();
+                    let on_disk = on_disk.entry(unsaved.host.number()).or_default();
+                    on_disk.unrolled_blocks += unsaved.blocks.len();
+                    on_disk.unrolled_since.get_or_insert(self.clock.now_s());
                 }
                 Err(e) => {
                     saved.failed += 1;

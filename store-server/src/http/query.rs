@@ -11,7 +11,9 @@ mod request;
 mod stream;
 mod walk;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -20,7 +22,9 @@ use self::request::{Query, QueryRequest};
 use self::stream::{Streamed, streamed_json};
 use self::walk::Walk;
 use super::answer::counted_json;
-use super::{ApiError, App, body};
+use super::body::{self, Received};
+use super::budget::Held;
+use super::{ApiError, App};
 use crate::auth::Access;
 use crate::engine::PathElement;
 
@@ -31,40 +35,96 @@ const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// An answer longer than about this is sent while the rest of it is made, bytes.
 const WHOLE_BYTES_MAX: usize = 1 << 20;
 
+/// Longest request that is begun without calling another thread, bytes.
+const HERE_BYTES_MAX: usize = 128 << 10;
+/// How long an answer is made without calling another thread; the selection that takes it beyond that is ended.
+const HERE_TIME_MAX: Duration = Duration::from_millis(1);
+
 /// Answers with `{"queries", "results"}`.
 pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     app.authorize(Access::Use, &parts)?;
     let body = body::read(&app, body).await?;
+    let begun = match begin_here(&app, &body)? {
+        Some((making, true)) => return making.respond(app, true),
+        Some((making, false)) => Some(making.into_owned()),
+        None => None,
+    };
     let shared = Arc::clone(&app);
     app.call(
         |app| &app.queries,
         move |app| {
-            let mut held = app.budget.part();
-            let bytes = request::memory_bytes(body.bytes());
-            if bytes > REQUEST_BYTES_MAX {
-                return Err(ApiError::too_large("too many queries in one request"));
-            }
-            if !held.grow(bytes) {
-                return Err(ApiError::busy("no memory left for queries"));
-            }
-            let request = QueryRequest::parse(body.bytes())
-                .map_err(|error| ApiError::bad_request(error.to_string()))?;
-            let store = app.store.as_ref();
-            let mut walk = Walk::begin(store, request, app.limits.points)?;
+            let mut making = match begun {
+                Some(begun) => begun,
+                None => Making::begin(app, body.bytes())?,
+            };
             // While hosts are still to be loaded, the last selection may say that there is no answer.
-            let is_done = walk.go_on(store, if store.ready() { WHOLE_BYTES_MAX } else { usize::MAX })?;
-            let text = walk.take();
-            if !held.grow(text.capacity()) {
-                return Err(ApiError::busy("no memory left for answers"));
-            }
-            if is_done {
-                return Ok(counted_json(text, held));
-            }
-            Ok(streamed_json(Streamed::new(shared, walk.into_owned(), text, held)))
+            let is_ready = app.store.ready();
+            let is_done = making.go_on(app, |bytes| is_ready && bytes >= WHOLE_BYTES_MAX)?;
+            making.respond(shared, is_done)
         },
     )
     .await?
+}
+
+/// Makes the answer, or the beginning of one that takes long, on this thread; says whether it is whole.
+///
+/// To wake another thread and be woken by it costs as much as a common query. Only one at a time: it may wait for a
+/// disk if what it reads was not used for long.
+fn begin_here<'r>(app: &App, body: &'r Received) -> Result<Option<(Making<'r>, bool)>, ApiError> {
+    if body.bytes().len() > HERE_BYTES_MAX || !app.store.ready() {
+        return Ok(None);
+    }
+    let Ok(_slot) = app.queries_here.try_acquire() else { return Ok(None) };
+    let make = || {
+        let deadline = Instant::now() + HERE_TIME_MAX;
+        let mut making = Making::begin(app, body.bytes())?;
+        let is_done = making.go_on(app, |bytes| bytes >= WHOLE_BYTES_MAX || Instant::now() >= deadline)?;
+        Ok(Some((making, is_done)))
+    };
+    // A panic was logged by the hook; the client learns that it is not its fault.
+    catch_unwind(AssertUnwindSafe(make)).map_err(|_| ApiError::internal())?
+}
+
+/// An answer that is being made.
+struct Making<'r> {
+    walk: Walk<'r>,
+    held: Held,
+}
+
+impl<'r> Making<'r> {
+    fn begin(app: &App, body: &'r [u8]) -> Result<Self, ApiError> {
+        let mut held = app.budget.part();
+        let bytes = request::memory_bytes(body);
+        if bytes > REQUEST_BYTES_MAX {
+            return Err(ApiError::too_large("too many queries in one request"));
+        }
+        if !held.grow(bytes) {
+            return Err(ApiError::busy("no memory left for queries"));
+        }
+        let request = QueryRequest::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        Ok(Self { walk: Walk::begin(app.store.as_ref(), request, app.limits.points)?, held })
+    }
+
+    fn go_on(&mut self, app: &App, is_enough: impl Fn(usize) -> bool) -> Result<bool, ApiError> {
+        self.walk.go_on(app.store.as_ref(), is_enough)
+    }
+
+    fn into_owned(self) -> Making<'static> {
+        Making { walk: self.walk.into_owned(), held: self.held }
+    }
+
+    /// What is made so far, and the rest as the client takes it.
+    fn respond(mut self, app: Arc<App>, is_done: bool) -> Result<Response, ApiError> {
+        let text = self.walk.take();
+        if !self.held.grow(text.capacity()) {
+            return Err(ApiError::busy("no memory left for answers"));
+        }
+        if is_done {
+            return Ok(counted_json(text, self.held));
+        }
+        Ok(streamed_json(Streamed::new(app, self.walk.into_owned(), text, self.held)))
+    }
 }
 
 /// How many [`paths`] a query has.

@@ -517,6 +517,8 @@ fn a_memory_cap_of_zero_frees_nothing_and_a_small_one_saves_first() {
         (options.memory_cap_bytes, options.retention_s) = (1, 10_000);
         options.checkpoint_interval_s = 1_000_000;
     });
+    // Where files can be mapped, blocks leave the heap when they are saved.
+    capped.disk.fail(Fault::new(Effect::Error(EIO), |call| call.op == Op::Map).for_ever());
     let engine = capped.start();
     for batch in 0..30 {
         fill(&engine, "h", "load", NOW - 9000 + batch * 300, 10, 30, 1 + batch * 30);
@@ -527,6 +529,7 @@ fn a_memory_cap_of_zero_frees_nothing_and_a_small_one_saves_first() {
     assert_eq!((memory.head_bytes, memory.unsaved_block_bytes), (0, 0), "above the cap: {memory:?}");
     assert!(engine.status().saves.blocks_dropped > 0);
     drop(engine);
+    capped.disk.clear_faults();
     // Nothing is lost: what memory could not hold is in files or in the log.
     let roomy = capped.killed().with(|options| options.memory_cap_bytes = 0);
     assert_eq!(values(&roomy.start(), "h", "load"), filled(NOW - 9000, 10, 900, 1));

@@ -50,6 +50,7 @@ impl Site {
             directory: DIRECTORY.into(),
             max_wal_bytes: 0,
             log_segment_bytes: 1 << 20,
+            open_files_max: 8,
             wal_sync: WalSync::Write,
             wal_sync_interval: Duration::from_secs(1),
             max_future_s: 600,

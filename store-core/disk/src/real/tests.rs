@@ -58,6 +58,22 @@ fn a_map_outlives_the_name_and_gives_its_slot_back() {
 }
 
 #[test]
+fn a_map_of_a_file_that_grows_holds_what_it_had() {
+    let dir = TempDir::new().unwrap();
+    let disk = RealDisk::new(2);
+    let mut file = disk.create(&dir.path().join("grows")).unwrap();
+    assert_eq!(file.map().unwrap().unwrap(), &b""[..]);
+    file.append(b"first").unwrap();
+    let first = file.map().unwrap().unwrap();
+    file.append(b" second").unwrap();
+    let second = file.map().unwrap().unwrap();
+    assert_eq!((&first[..], &second[..]), (&b"first"[..], &b"first second"[..]));
+    assert!(file.map().unwrap().is_none(), "beyond the budget");
+    drop(first);
+    assert!(file.map().unwrap().is_some(), "one was given back");
+}
+
+#[test]
 fn beyond_the_budget_files_are_read_instead_of_mapped() {
     let dir = TempDir::new().unwrap();
     let disk = RealDisk::new(2);
@@ -221,6 +237,7 @@ fn an_interrupted_call_is_made_again() {
 #[test]
 fn a_full_file_is_an_error_and_not_a_short_write() {
     // The device that is always full.
-    let mut full = RealFile(OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut full = RealFile { file, shared: RealDisk::default().shared };
     assert_eq!(full.append(b"content").unwrap_err().kind(), io::ErrorKind::StorageFull);
 }

@@ -298,6 +298,13 @@ impl State {
         }
     }
 
+    pub(super) fn content_of(&self, ino: Ino) -> Vec<u8> {
+        match self.node(ino) {
+            Some(Node::File(file)) => file.content(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Appends to a file; to one that is gone for good, into the void.
     pub(super) fn append(&mut self, ino: Ino, bytes: &[u8]) {
         if !bytes.is_empty()

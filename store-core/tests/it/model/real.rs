@@ -172,7 +172,6 @@ impl Real {
                 let merged = merge(&blocks, &shape, shape.buffers()[number].columns.len() as u32);
                 buffer.retain_blocks(|_| false);
                 for block in merged {
-                    let block = Arc::new(block);
                     real.saved.push(Arc::clone(&block));
                     buffer.insert(block, BlockState::Saved);
                 }

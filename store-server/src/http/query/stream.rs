@@ -50,7 +50,7 @@ impl Streamed {
         let app = Arc::clone(&self.app);
         Box::pin(async move {
             let go_on = move |app: &App| {
-                let is_done = walk.go_on(app.store.as_ref(), MADE_BYTES)?;
+                let is_done = walk.go_on(app.store.as_ref(), |bytes| bytes >= MADE_BYTES)?;
                 Ok((walk, is_done))
             };
             app.call(|app| &app.queries, go_on).await?

@@ -51,17 +51,21 @@ impl<'r> Walk<'r> {
         Ok(Self { request, hosts, printer, echoed: 0, in_results: false, answered: 0, paths: None })
     }
 
-    /// Goes on until at least `bytes` bytes are printed, or the answer ends: then true.
+    /// Goes on until `is_enough` says so of the bytes that are printed and not taken, or the answer ends: then true.
     ///
     /// # Errors
     /// The store is still loading: part of an answer is none.
-    pub(super) fn go_on(&mut self, store: &dyn Store, bytes: usize) -> Result<bool, ApiError> {
+    pub(super) fn go_on(
+        &mut self,
+        store: &dyn Store,
+        is_enough: impl Fn(usize) -> bool,
+    ) -> Result<bool, ApiError> {
         let Self { request, hosts, printer, echoed, in_results, answered, paths: left } = self;
         let of_all = hosts.len() * request.for_all_nodes.len();
         while *echoed < of_all {
             printer.echo(&of_all_nodes(request, hosts, *echoed));
             *echoed += 1;
-            if printer.len() >= bytes {
+            if is_enough(printer.len()) {
                 return Ok(false);
             }
         }
@@ -95,7 +99,7 @@ impl<'r> Walk<'r> {
                     Err(error @ ReadError::Loading) => return Err(loading(error)),
                     Err(error) => printer.outcome(Outcome::Error(&error), query.scale_by),
                 }
-                if printer.len() >= bytes {
+                if is_enough(printer.len()) {
                     return Ok(false);
                 }
             }

@@ -56,6 +56,7 @@ pub(crate) fn options(mode: WalSync) -> EngineOptions {
         directory: PathBuf::from("/var/store"),
         max_wal_bytes: 0,
         log_segment_bytes: 700,
+        open_files_max: 8,
         wal_sync: mode,
         wal_sync_interval: Duration::from_secs(1),
         max_future_s: 1_000_000,

@@ -1,0 +1,59 @@
+//! However long a host sends, and at whatever frequency: its files are few, and what is in them is what was sent.
+
+use crate::site::{NOW, Site, fill, stop, values};
+
+/// Files and maps of a host: three long ones, one of which the oldest rows are older than the retention, one that
+/// takes more in, and one that is appended to.
+const FILES_MAX: usize = 5;
+
+#[test]
+fn a_host_never_has_more_than_five_files() {
+    // As many rows as there are in 48 hours at 10 s, at 60 s, and at ten minutes.
+    for (metric, step, rows) in [("power", 1, 17_280), ("load", 10, 2880), ("disk", 60, 288)] {
+        let site = Site::new().with(|options| {
+            options.retention_s = rows * step;
+            options.checkpoint_interval_s = rows * step / 4;
+        });
+        let engine = site.start();
+        // At least a pass for every head, and one for every part of the retention after which something is due.
+        let batch = (rows / 32).min(40);
+        let mut most = 0;
+        for at in (0..rows * 5 / 2).step_by(usize::try_from(batch).unwrap()) {
+            fill(&engine, "h", metric, NOW + at * step, step, batch, at);
+            site.clock.set(NOW + (at + batch) * step);
+            engine.tick();
+            engine.sweep();
+            if at % (batch * 8) == 0 {
+                engine.clean_up();
+            }
+            most = most.max(site.host_files().len());
+        }
+        let status = engine.status().saves;
+        assert!(most <= FILES_MAX && most >= 3, "{metric}: {most} files");
+        assert!(status.rolls >= 5 && status.rolls_failed == 0, "{metric}: {status:?}");
+        let seen = values(&engine, "h", metric);
+        assert!(seen.len() as i64 >= rows, "{metric}: {} of {rows}", seen.len());
+        assert!(seen.iter().all(|(time, value)| *value == ((time - NOW) / step) as f64), "{metric}");
+        stop(engine);
+        let engine = site.start();
+        assert_eq!(values(&engine, "h", metric), seen, "{metric}");
+    }
+}
+
+#[test]
+fn starts_do_not_add_up_to_files() {
+    let site = Site::new().with(|options| options.retention_s = 20_000);
+    for start in 0..60 {
+        let engine = site.start();
+        fill(&engine, "h", "power", NOW + start * 100, 1, 100, start * 100);
+        site.clock.set(NOW + start * 100 + 100);
+        engine.tick();
+        engine.sweep();
+        stop(engine);
+        let files = site.host_files().len();
+        // Those of the starts since the last roll, and what it made.
+        assert!(files <= 5, "{files} files after {start} starts");
+    }
+    let engine = site.start();
+    assert_eq!(values(&engine, "h", "power").len(), 6000);
+}
