@@ -31,7 +31,7 @@ mod write;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use store_checkpoint::cleanup::Cleaner;
@@ -83,6 +83,8 @@ pub struct Engine {
     cleaner: Cleaner,
     /// Seconds by which the clock is wrong at least, as the data found at start say; 0 once it has caught up.
     stand_in: AtomicI64,
+    /// Bytes of blocks that were sealed since the last save.
+    sealed_bytes: AtomicUsize,
     /// The newest slot of the store, as the last look found it.
     newest: AtomicI64,
     last: Mutex<maintain::LastDone>,

@@ -1,7 +1,8 @@
 //! `bench`: the whole server, and others beside it, on the same bytes in one run.
 //!
-//! Every store gets the fleet of the load generator over HTTP, is asked the questions of a web front end, killed,
-//! started, asked for every sample, stopped and started again. Its CPU time and memory are read from `/proc`.
+//! Every store lives twice. It gets the fleet of the load generator over HTTP, is asked the questions of a web front
+//! end, stopped, and started again; then it gets the same fleet from the beginning, is killed, started, and asked for
+//! every sample. Its CPU time and memory are read from `/proc`.
 
 mod contender;
 
@@ -28,8 +29,9 @@ const QUESTIONS_MAX: u32 = 20_000;
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// A store whose answers do not change for so long has lost what is missing.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// A kill comes so long after the last answer: some stores promise nothing for the last seconds.
-const KILL_AFTER: Duration = Duration::from_secs(12);
+/// How long nothing comes before a kill, for some stores promise nothing for the last seconds, and before files are
+/// measured.
+const QUIET: Duration = Duration::from_secs(12);
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -37,9 +39,15 @@ pub(crate) struct Arguments {
     /// Hosts of 540 series each; 1852 are a million series.
     #[arg(long, default_value_t = 100)]
     hosts: u32,
-    /// Steps of 10 s.
+    /// Steps.
     #[arg(long, default_value_t = 600)]
     steps: u32,
+    /// Seconds from one step to the next.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    frequency: u32,
+    /// Leaves the second life out.
+    #[arg(long)]
+    no_kill: bool,
     /// Connections that write at the same time.
     #[arg(long, default_value_t = 4)]
     connections: u32,
@@ -88,17 +96,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         contenders.push(Contender::peer(peer)?);
     }
     contenders.extend(Contender::victoria().filter(|_| !arguments.no_victoria));
+    let step_s = i64::from(arguments.frequency);
     let fleet = Fleet::new(FleetOptions {
         seed: arguments.seed,
         hosts: arguments.hosts,
-        start_s: now_s()?.div_euclid(10) * 10 - i64::from(arguments.steps) * 10,
+        start_s: now_s()?.div_euclid(step_s) * step_s - i64::from(arguments.steps) * step_s,
+        frequency_s: arguments.frequency,
         idle: arguments.idle,
         ..FleetOptions::default()
     });
     println!(
-        "{} series x {} steps = {} samples; lossless floor of the values as f32: {:.2} B/sample",
+        "{} series x {} steps of {} s = {} samples; lossless floor of the values as f32: {:.2} B/sample",
         grouped(fleet.series_total()),
         arguments.steps,
+        arguments.frequency,
         grouped(fleet.series_total() * u64::from(arguments.steps)),
         fleet.floor_bytes_per_sample(),
     );
@@ -106,10 +117,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for (index, contender) in contenders.iter().enumerate() {
         println!("measuring {} ...", contender.name);
         let sync = arguments.sync.as_deref().filter(|_| index == 0);
-        let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
-        let result = measure(contender, directory.path(), &fleet, arguments, sync);
-        let log = directory.path().join("server.log");
-        measured.push(result.with_context(|| format!("{}\n{}", contender.name, log_tail(&log)))?);
+        let range = Range { fleet: &fleet, steps: arguments.steps };
+        let measuring = Measuring { contender, arguments, range, sync };
+        let mut results = Measured::default();
+        in_directory(contender, |directory| measuring.live(directory, &mut results))?;
+        if !arguments.no_kill {
+            in_directory(contender, |directory| measuring.live_and_be_killed(directory, &mut results))?;
+        }
+        measured.push(results);
     }
     let mut heading = vec!["quantity"];
     heading.extend(contenders.iter().map(|contender| contender.name.as_str()));
@@ -124,105 +139,131 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(
+/// Measures in a directory that is gone afterwards; an error comes with the end of the server's log.
+fn in_directory(
     contender: &Contender,
-    directory: &Path,
-    fleet: &Fleet,
-    arguments: &Arguments,
-    sync: Option<&str>,
-) -> anyhow::Result<Measured> {
-    let launch = contender.launch(directory, free_addr()?, fleet, sync)?;
-    let (api, data) = (contender.api, contender.data(directory));
-    let range = Range { fleet, steps: arguments.steps };
-    let mut measured = Measured::default();
-
-    let mut server = Server::spawn(&launch)?;
-    measured.add("first start: listening", millis(server.wait_listening()?));
-    let samples = ingest(&server, api, fleet, arguments, &mut measured)?;
-    memory(&server, &mut measured)?;
-    let written = Instant::now();
-    let mut client = server.client()?;
-    await_answers(&server, &mut client, api, range)?;
-    for (question, name) in QUESTIONS {
-        measured.add(name, ask(&server, &mut client, &api.ask(question, range)?, api, range, question)?);
-    }
-    drop(client);
-
-    thread::sleep(KILL_AFTER.saturating_sub(written.elapsed()));
-    let disk = process::disk_bytes(&data)? as f64 / samples;
-    measured.add("disk before the kill, B/sample", format!("{disk:.2}"));
-    server.kill()?;
-    let server =
-        restart(&launch, api, range, ["restart after kill: listening", "... all answered"], &mut measured)?;
-    let mut client = server.client()?;
-    for host in 0..fleet.options().hosts {
-        measured.missing += api
-            .missing(&mut client, range, host)
-            .with_context(|| format!("asking for every sample of host {host}"))?;
-    }
-    measured.add("samples missing after kill", grouped(measured.missing));
-    drop(client);
-
-    measured.add("clean stop", millis(server.stop()?));
-    let disk = process::disk_bytes(&data)? as f64 / samples;
-    measured.add("disk after clean stop, B/sample", format!("{disk:.2}"));
-    let server = restart(&launch, api, range, ["restart: listening", "... all answered "], &mut measured)?;
-    let cpu = process::cpu_time(server.pid())?;
-    measured.add("... CPU until then", millis(cpu));
-    server.stop()?;
-    Ok(measured)
+    measure: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+    let log = directory.path().join("server.log");
+    measure(directory.path()).with_context(|| format!("{}\n{}", contender.name, log_tail(&log)))
 }
 
-/// Sends the fleet; gives the number of samples.
-fn ingest(
-    server: &Server,
-    api: Api,
-    fleet: &Fleet,
-    arguments: &Arguments,
-    measured: &mut Measured,
-) -> anyhow::Result<f64> {
-    let own = process::cpu_time(std::process::id())?;
-    let before = process::cpu_time(server.pid())?;
-    let report = load(
-        fleet,
-        &RunOptions {
-            addr: server.addr(),
-            path: api.write_path().to_owned(),
-            connections: arguments.connections,
-            steps: 0..arguments.steps,
-            shuffle: arguments.shuffled.then_some(arguments.seed),
-            timeout: Duration::from_secs(120),
-        },
-    )
-    .context("ingest")?;
-    let cpu = process::cpu_time(server.pid())?.saturating_sub(before);
-    let own = process::cpu_time(std::process::id())?.saturating_sub(own);
-    if report.posts_failed + report.lines_bad + report.lines_refused + report.memory_only > 0 {
-        bail!(
-            "not everything was taken: {:?}",
-            store_loadgen::RunReport { latencies_us: Vec::new(), ..report }
-        );
+/// What all steps of a measurement need.
+#[derive(Debug, Clone, Copy)]
+struct Measuring<'a> {
+    contender: &'a Contender,
+    arguments: &'a Arguments,
+    range: Range<'a>,
+    sync: Option<&'a str>,
+}
+
+impl Measuring<'_> {
+    /// A server on an empty directory.
+    fn launch(self, directory: &Path) -> anyhow::Result<Launch> {
+        self.contender.launch(directory, free_addr()?, self.range, self.sync)
     }
-    let samples = report.lines as f64;
-    measured.add("samples per CPU second", format!("{:.0} k", samples / cpu.as_secs_f64().max(0.01) / 1e3));
-    measured.add("samples per second (wall)", format!("{:.0} k", report.lines_per_second() / 1e3));
-    measured.add("bytes per line", format!("{:.1}", report.bytes as f64 / samples));
-    measured.add("CPU of the load generator", format!("{:.1} s", own.as_secs_f64()));
-    measured.add(
-        "POST p50 / p99 / max",
-        format!(
-            "{} / {} / {}",
-            millis(report.latency(0.5)),
-            millis(report.latency(0.99)),
-            millis(report.latency(1.0))
-        ),
-    );
-    Ok(samples)
+
+    /// Ingest, questions, a clean stop, and the start after it.
+    fn live(self, directory: &Path, measured: &mut Measured) -> anyhow::Result<()> {
+        let (api, range, data) = (self.contender.api, self.range, self.contender.data(directory));
+        let launch = self.launch(directory)?;
+        let mut server = Server::spawn(&launch)?;
+        measured.add("first start: listening", millis(server.wait_listening()?));
+        let samples = self.ingest(&server, measured)?;
+        memory(&server, measured)?;
+        let written = Instant::now();
+        let mut client = server.client()?;
+        await_answers(&server, &mut client, api, range)?;
+        for (question, name) in QUESTIONS {
+            measured.add(name, ask(&server, &mut client, &api.ask(question, range)?, api, range, question)?);
+        }
+        drop(client);
+        thread::sleep(QUIET.saturating_sub(written.elapsed()));
+        let rss = process::memory(server.pid())?.rss_bytes;
+        measured.add("RSS some seconds later", megabytes(rss));
+        let disk = process::disk_bytes(&data)? as f64 / samples;
+        measured.add("disk after ingest, B/sample", format!("{disk:.2}"));
+        measured.add("clean stop", millis(server.stop()?));
+        let disk = process::disk_bytes(&data)? as f64 / samples;
+        measured.add("disk after clean stop, B/sample", format!("{disk:.2}"));
+        let names = ["restart: listening", "... all answered"];
+        let server = restart(&launch, api, range, names, measured)?;
+        let cpu = process::cpu_time(server.pid())?;
+        measured.add("... CPU until then", millis(cpu));
+        server.stop()?;
+        Ok(())
+    }
+
+    /// Ingest, a kill, and the start after it.
+    fn live_and_be_killed(self, directory: &Path, measured: &mut Measured) -> anyhow::Result<()> {
+        let (api, range) = (self.contender.api, self.range);
+        let launch = self.launch(directory)?;
+        let mut server = Server::spawn(&launch)?;
+        server.wait_listening()?;
+        self.ingest(&server, &mut Measured::default())?;
+        thread::sleep(QUIET);
+        server.kill()?;
+        let names = ["restart after kill: listening", "... all answered "];
+        let server = restart(&launch, api, range, names, measured)?;
+        let mut client = server.client()?;
+        for host in 0..range.fleet.options().hosts {
+            measured.missing += api
+                .missing(&mut client, range, host)
+                .with_context(|| format!("asking for every sample of host {host}"))?;
+        }
+        measured.add("samples missing after kill", grouped(measured.missing));
+        drop(client);
+        server.stop()?;
+        Ok(())
+    }
+
+    /// Sends the fleet; gives the number of samples.
+    fn ingest(self, server: &Server, measured: &mut Measured) -> anyhow::Result<f64> {
+        let (fleet, arguments) = (self.range.fleet, self.arguments);
+        let own = process::cpu_time(std::process::id())?;
+        let before = process::cpu_time(server.pid())?;
+        let report = load(
+            fleet,
+            &RunOptions {
+                addr: server.addr(),
+                path: self.contender.api.write_path().to_owned(),
+                connections: arguments.connections,
+                steps: 0..arguments.steps,
+                shuffle: arguments.shuffled.then_some(arguments.seed),
+                timeout: Duration::from_secs(120),
+            },
+        )
+        .context("ingest")?;
+        let cpu = process::cpu_time(server.pid())?.saturating_sub(before);
+        let own = process::cpu_time(std::process::id())?.saturating_sub(own);
+        if report.posts_failed + report.lines_bad + report.lines_refused + report.memory_only > 0 {
+            bail!(
+                "not everything was taken: {:?}",
+                store_loadgen::RunReport { latencies_us: Vec::new(), ..report }
+            );
+        }
+        let samples = report.lines as f64;
+        measured
+            .add("samples per CPU second", format!("{:.0} k", samples / cpu.as_secs_f64().max(0.01) / 1e3));
+        measured.add("samples per second (wall)", format!("{:.0} k", report.lines_per_second() / 1e3));
+        measured.add("bytes per line", format!("{:.1}", report.bytes as f64 / samples));
+        measured.add("CPU of the load generator", format!("{:.1} s", own.as_secs_f64()));
+        measured.add(
+            "POST p50 / p99 / max",
+            format!(
+                "{} / {} / {}",
+                millis(report.latency(0.5)),
+                millis(report.latency(0.99)),
+                millis(report.latency(1.0))
+            ),
+        );
+        Ok(samples)
+    }
 }
 
 fn memory(server: &Server, measured: &mut Measured) -> anyhow::Result<()> {
     let memory = process::memory(server.pid())?;
-    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     measured.add("RSS after ingest", megabytes(memory.rss_bytes));
     measured.add("... of it anonymous", megabytes(memory.anonymous_bytes));
     measured.add("... peak", megabytes(memory.peak_rss_bytes));
@@ -310,6 +351,10 @@ fn await_answers(
         }
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 fn millis(duration: Duration) -> String {

@@ -25,6 +25,9 @@ use super::waiting::Phase;
 /// Seconds between two saves of blocks that were sealed.
 const SAVE_EVERY_S: i64 = 5;
 
+/// Bytes of blocks, sealed since the last save, that are saved before their time: they are on the heap until then.
+const SEALED_BYTES_MAX: usize = 16 << 20;
+
 /// Seconds between two looks for what is older than the retention, or to be rolled.
 const SWEEP_EVERY_S: i64 = 60;
 
@@ -69,6 +72,7 @@ impl Engine {
         }
         let (save, checkpoint, sweep, clean) = self.due(now);
         self.seal(Seal::Ripe);
+        let save = save || self.sealed_bytes.load(Ordering::Relaxed) >= SEALED_BYTES_MAX;
         if checkpoint {
             self.checkpoint();
         } else if !self.is_dumping() && (save || self.relieve_log()) {

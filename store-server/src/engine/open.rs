@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -124,6 +124,7 @@ impl Engine {
             durable_dirs: DurableDirs::new(),
             cleaner: Cleaner::new(),
             stand_in: AtomicI64::new(0),
+            sealed_bytes: AtomicUsize::new(0),
             newest: AtomicI64::new(Timestamp::MIN),
             last: Mutex::new(maintain::LastDone::default()),
             background: Background::default(),

@@ -1,6 +1,7 @@
 //! Sealing heads, saving blocks into block files, and retiring the log behind them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use store_checkpoint::blockfile::{self, BlockFileError, FloorsFrame, Moved};
 use store_checkpoint::parallel::map_hosts;
@@ -86,9 +87,13 @@ impl Engine {
         for (number, head) in ripe {
             let columns = shape.buffers()[number].columns.len() as u32;
             let block = head.seal(number as u16, columns, Arc::clone(&shape));
+            let bytes = block.bytes();
             // Refused if a late sample came meanwhile: the next pass encodes it again.
             let swapped = host.lock().buffers_mut()[number].swap(&head, block);
-            self.counters.blocks_sealed.add(u64::from(swapped));
+            if swapped {
+                self.counters.blocks_sealed.add(1);
+                self.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
             if !swapped && which == Seal::All {
                 host.lock().buffers_mut()[number].seal_frozen(&shape);
             }
@@ -104,6 +109,7 @@ impl Engine {
             return saved;
         }
         let mut saver = self.saver();
+        self.sealed_bytes.store(0, Ordering::Relaxed);
         let hosts = self.store.all_hosts();
         let mut rest = &hosts[..];
         while !rest.is_empty() {

@@ -29,7 +29,7 @@ fn a_host_never_has_more_than_five_files() {
             most = most.max(site.host_files().len());
         }
         let status = engine.status().saves;
-        assert!(most <= FILES_MAX && most >= 3, "{metric}: {most} files");
+        assert!((3..=FILES_MAX).contains(&most), "{metric}: {most} files");
         assert!(status.rolls >= 5 && status.rolls_failed == 0, "{metric}: {status:?}");
         let seen = values(&engine, "h", metric);
         assert!(seen.len() as i64 >= rows, "{metric}: {} of {rows}", seen.len());

@@ -114,21 +114,23 @@ impl Contender {
         &self,
         directory: &Path,
         addr: SocketAddr,
-        fleet: &Fleet,
+        range: Range<'_>,
         wal_sync: Option<&str>,
     ) -> anyhow::Result<Launch> {
         let data = self.data(directory);
         match self.api {
             Api::Original => {
+                // So long that nothing is too old while the measurement lasts.
+                let hours = ((range.end_s() - range.begin_s()) / 3600 + 2).max(48);
                 let options = ConfigOptions {
                     addr,
                     directory: &data,
-                    retention: "48h",
+                    retention: &format!("{hours}h"),
                     checkpoint_interval: "12h",
                     wal_sync,
                 };
                 let config = directory.join("config.json");
-                File::create(&config)?.write_all(config_text(&catalog(fleet), &options).as_bytes())?;
+                File::create(&config)?.write_all(config_text(&catalog(range.fleet), &options).as_bytes())?;
                 Ok(Launch::with_config(&self.binary, directory, &config, addr))
             }
             Api::Victoria => Ok(Launch {
