@@ -19,7 +19,7 @@ pub struct Level {
 pub enum Element {
     /// The child of this name.
     Exact(Box<str>),
-    /// The children of these names; names that do not exist are passed over.
+    /// The children of these names; names that do not exist are passed over. Found faster if they are in order.
     Group(Vec<Box<str>>),
     /// All children.
     Any,
@@ -75,20 +75,35 @@ impl Level {
             Some((Element::Group(names), rest)) => {
                 // In the order of the tree: the answer must not depend on the order asked for. A name that is
                 // asked for twice counts twice, as the original has it.
-                let mut names: Vec<&str> = names.iter().map(|name| &**name).collect();
-                names.sort_unstable();
-                let mut children = self.children.iter().peekable();
-                for name in names {
-                    while children.next_if(|(child, _)| &***child < name).is_some() {}
-                    if let Some((_, child)) = children.peek().filter(|(child, _)| &***child == name) {
-                        child.select(rest, metric, found);
-                    }
+                if names.is_sorted() {
+                    self.select_each(names.iter().map(|name| &**name), rest, metric, found);
+                } else {
+                    let mut names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                    names.sort_unstable();
+                    self.select_each(names.into_iter(), rest, metric, found);
                 }
             }
             Some((Element::Any, rest)) => {
                 for child in self.children.values() {
                     child.select(rest, metric, found);
                 }
+            }
+        }
+    }
+
+    /// The same for the children of these names, which are in order.
+    fn select_each<'a, 'n>(
+        &'a self,
+        names: impl Iterator<Item = &'n str>,
+        rest: &[Element],
+        metric: MetricId,
+        found: &mut Vec<&'a [u32]>,
+    ) {
+        let mut children = self.children.iter().peekable();
+        for name in names {
+            while children.next_if(|(child, _)| &***child < name).is_some() {}
+            if let Some((_, child)) = children.peek().filter(|(child, _)| &***child == name) {
+                child.select(rest, metric, found);
             }
         }
     }

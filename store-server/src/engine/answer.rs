@@ -1,5 +1,7 @@
 //! What the engine is asked and what it answers.
 
+use std::borrow::Cow;
+
 pub use store_core::level::Element as PathElement;
 pub use store_core::query::Series;
 
@@ -52,7 +54,7 @@ pub struct ReadRequest<'a> {
     /// Metric.
     pub metric: &'a str,
     /// Levels below the host; empty = the host itself.
-    pub path: Vec<PathElement>,
+    pub path: Cow<'a, [PathElement]>,
     /// First second asked for.
     pub from: i64,
     /// Second behind the last one asked for.

@@ -136,6 +136,13 @@ fn selections(query: &Query<'_>) -> usize {
     }
 }
 
+/// Whether both queries have the same [`paths`].
+fn have_same_paths(a: &Query<'_>, b: &Query<'_>) -> bool {
+    a.type_.is_none() && b.type_.is_none()
+        || (a.aggregate, &a.type_, &a.type_ids, &a.subtype, &a.subtype_ids)
+            == (b.aggregate, &b.type_, &b.type_ids, &b.subtype, &b.subtype_ids)
+}
+
 /// The selections of a query, below its host.
 fn paths(query: &Query<'_>) -> Vec<Vec<PathElement>> {
     let Some(kind) = query.type_.as_deref() else { return vec![Vec::new()] };
@@ -144,7 +151,11 @@ fn paths(query: &Query<'_>) -> Vec<Vec<PathElement>> {
     if query.aggregate {
         let element = |kind: &str, ids: &[request::Text<'_>]| match ids {
             [id] => PathElement::Exact(name(kind, id)),
-            ids => PathElement::Group(ids.iter().map(|id| name(kind, id)).collect()),
+            ids => {
+                let mut names: Vec<Box<str>> = ids.iter().map(|id| name(kind, id)).collect();
+                names.sort_unstable();
+                PathElement::Group(names)
+            }
         };
         let mut path = vec![element(kind, &query.type_ids)];
         path.extend(subtype.map(|subtype| element(subtype, &query.subtype_ids)));

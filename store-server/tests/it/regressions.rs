@@ -358,7 +358,7 @@ fn a_child_that_started_later_or_is_missing_fails_no_aggregate() {
     // Slots that one of them lacks are null; where both have one it is their sum.
     assert_eq!(sums, [107.0, 109.0, 111.0, 113.0, 115.0]);
     let group = vec![PathElement::Group(vec!["socket0".into(), "socket9".into()])];
-    let asked = ReadRequest { path: group, ..request("h", "disk", &[], T, T + 600) };
+    let asked = ReadRequest { path: group.into(), ..request("h", "disk", &[], T, T + 600) };
     assert_eq!(engine.read(&asked).unwrap().unwrap().values.len(), 10);
 }
 
@@ -370,7 +370,7 @@ fn an_aggregate_does_not_depend_on_the_order_of_ids() {
     }
     let ask = |ids: [u32; 3]| {
         let group = PathElement::Group(ids.iter().map(|id| format!("socket{id}").into()).collect());
-        let asked = ReadRequest { path: vec![group], ..request("h", "disk", &[], T - 1000, T + 9000) };
+        let asked = ReadRequest { path: vec![group].into(), ..request("h", "disk", &[], T - 1000, T + 9000) };
         engine.read(&asked).unwrap().unwrap()
     };
     let bits = |ids| {

@@ -220,7 +220,7 @@ fn answers(engine: &Engine, now: i64) -> Vec<String> {
                         cluster: "c",
                         host,
                         metric,
-                        path,
+                        path: path.into(),
                         from,
                         to,
                         resolution_s,

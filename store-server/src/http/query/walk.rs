@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::print::{Outcome, Printer};
 use super::request::{Query, QueryRequest};
-use super::{SELECTIONS_MAX, paths, selections};
+use super::{SELECTIONS_MAX, have_same_paths, paths, selections};
 use crate::engine::{PathElement, ReadError, ReadRequest};
 use crate::http::{ApiError, Store};
 
@@ -20,8 +20,10 @@ pub(super) struct Walk<'r> {
     in_results: bool,
     /// Queries that are answered, those of the request and then those for all nodes.
     answered: usize,
-    /// What is left of the query that is being answered.
-    paths: Option<std::vec::IntoIter<Vec<PathElement>>>,
+    /// The selections of the query that is being answered; mostly those of the next one, too.
+    paths: Vec<Vec<PathElement>>,
+    /// How many of them are answered; `None` before the first.
+    read: Option<usize>,
 }
 
 impl<'r> Walk<'r> {
@@ -48,7 +50,16 @@ impl<'r> Walk<'r> {
             return Err(ApiError::bad_request(text));
         }
         let printer = Printer::new(&request, points_max);
-        Ok(Self { request, hosts, printer, echoed: 0, in_results: false, answered: 0, paths: None })
+        Ok(Self {
+            request,
+            hosts,
+            printer,
+            echoed: 0,
+            in_results: false,
+            answered: 0,
+            paths: Vec::new(),
+            read: None,
+        })
     }
 
     /// Goes on until `is_enough` says so of the bytes that are printed and not taken, or the answer ends: then true.
@@ -60,7 +71,7 @@ impl<'r> Walk<'r> {
         store: &dyn Store,
         is_enough: impl Fn(usize) -> bool,
     ) -> Result<bool, ApiError> {
-        let Self { request, hosts, printer, echoed, in_results, answered, paths: left } = self;
+        let Self { request, hosts, printer, echoed, in_results, answered, paths: kept, read } = self;
         let of_all = hosts.len() * request.for_all_nodes.len();
         while *echoed < of_all {
             printer.echo(&of_all_nodes(request, hosts, *echoed));
@@ -75,25 +86,31 @@ impl<'r> Walk<'r> {
         }
         let queries = request.queries.len();
         while *answered < queries + of_all {
-            let query = match request.queries.get(*answered) {
+            let numbered = |number: usize| match request.queries.get(number) {
                 Some(query) => Cow::Borrowed(&query.0),
-                None => Cow::Owned(of_all_nodes(request, hosts, *answered - queries)),
+                None => Cow::Owned(of_all_nodes(request, hosts, number - queries)),
             };
-            if left.is_none() {
+            let query = numbered(*answered);
+            if read.is_none() {
                 printer.begin_query();
+                if *answered == 0 || !have_same_paths(&numbered(*answered - 1), &query) {
+                    *kept = paths(&query);
+                }
             }
-            for path in left.get_or_insert_with(|| paths(&query).into_iter()) {
-                let read = ReadRequest {
+            let at = read.get_or_insert(0);
+            while let Some(path) = kept.get(*at) {
+                *at += 1;
+                let asked = ReadRequest {
                     cluster: &request.cluster,
                     host: &query.host,
                     metric: &query.metric,
-                    path,
+                    path: path.into(),
                     from: request.from,
                     to: request.to,
                     resolution_s: query.resolution,
                     points_max: printer.points_left(),
                 };
-                match store.read(&read) {
+                match store.read(&asked) {
                     Ok(None) => {}
                     Ok(Some(series)) => printer.outcome(Outcome::Series(series), query.scale_by),
                     Err(error @ ReadError::Loading) => return Err(loading(error)),
@@ -103,7 +120,7 @@ impl<'r> Walk<'r> {
                     return Ok(false);
                 }
             }
-            *left = None;
+            *read = None;
             *answered += 1;
             printer.end_query();
         }
@@ -126,6 +143,7 @@ impl<'r> Walk<'r> {
             in_results: self.in_results,
             answered: self.answered,
             paths: self.paths,
+            read: self.read,
         }
     }
 }

@@ -202,7 +202,7 @@ impl History {
                     cluster: "c",
                     host: host_name,
                     metric: name,
-                    path: Vec::new(),
+                    path: Vec::new().into(),
                     from: START - 60_000,
                     to: self.now + 60_000,
                     resolution_s: 0,
