@@ -26,8 +26,8 @@ const NUMBER_BYTES_MAX: usize = 32;
 /// Where a number is written to.
 type Room = [u8; NUMBER_BYTES_MAX];
 
-/// Values of which [`push_values`] makes room at a time.
-const CHUNK: usize = 128;
+/// Values that [`push_values`] writes at a time.
+const CHUNK: usize = 32;
 
 /// Appends `value` with exactly `D` decimals (1, 2 or 3), rounded half to even on its exact value.
 ///
@@ -43,24 +43,23 @@ pub fn push_fixed<const D: usize>(out: &mut Vec<u8>, value: f64) {
 /// Appends a JSON array of the values, each with three decimals as [`push_fixed`] writes them.
 pub fn push_values(out: &mut Vec<u8>, values: &[f64]) {
     out.push(b'[');
+    // Written here first: numbers are much shorter than the room they need while they are written.
+    let mut text = [0; CHUNK * NUMBER_BYTES_MAX];
     for chunk in values.chunks(CHUNK) {
-        let mut end = out.len();
-        out.resize(end + chunk.len() * NUMBER_BYTES_MAX, 0);
-        for (index, &value) in chunk.iter().enumerate() {
-            let room = out[end..].first_chunk_mut();
+        let mut end = 0;
+        for &value in chunk {
+            let room = text[end..].first_chunk_mut();
             if let Some(len) = room.and_then(|room| put_fixed::<3>(room, value)) {
                 // The comma is there already.
                 end += len + 1;
             } else {
-                // So rare that the room for what follows may be made anew.
-                out.truncate(end);
+                out.extend_from_slice(&text[..end]);
+                end = 0;
                 push_huge::<3>(out, value);
                 out.push(b',');
-                end = out.len();
-                out.resize(end + (chunk.len() - index) * NUMBER_BYTES_MAX, 0);
             }
         }
-        out.truncate(end);
+        out.extend_from_slice(&text[..end]);
     }
     if !values.is_empty() {
         out.pop();

@@ -75,6 +75,7 @@ impl Level {
             Some((Element::Group(names), rest)) => {
                 // In the order of the tree: the answer must not depend on the order asked for. A name that is
                 // asked for twice counts twice, as the original has it.
+                found.reserve(names.len());
                 if names.is_sorted() {
                     self.select_each(names.iter().map(|name| &**name), rest, metric, found);
                 } else {

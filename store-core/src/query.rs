@@ -103,7 +103,7 @@ struct SeriesPlan<'p> {
 impl Plan {
     /// What `selector` means for `metric` on this host.
     pub fn gather(state: &HostState, selector: &[Element], id: MetricId, metric: &Metric) -> Self {
-        let mut selected = Vec::new();
+        let mut selected = Vec::with_capacity(1);
         state.shape().root().select(selector, id, &mut selected);
         Self::of(state, &selected, metric.frequency_s, metric.aggregation)
     }
@@ -115,7 +115,8 @@ impl Plan {
 
     fn of(state: &HostState, selected: &[&[u32]], frequency_s: u32, aggregation: Aggregation) -> Self {
         let mut plan = Self {
-            buffers: Vec::new(),
+            // Mostly there is one.
+            buffers: Vec::with_capacity(1),
             columns: Vec::with_capacity(selected.len()),
             aggregation,
             frequency_s,

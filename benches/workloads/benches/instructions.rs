@@ -98,7 +98,7 @@ fn values() -> Vec<f64> {
     (0..2880_u16).map(|n| f64::from((f32::from(n) * 1234.567).sqrt())).collect()
 }
 
-#[library_benchmark(config = at_most(346_000))]
+#[library_benchmark(config = at_most(230_000))]
 #[bench::values_2880(setup = values)]
 fn text(values: Vec<f64>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 16);

@@ -8,6 +8,9 @@ use store_core::stats::Stats;
 use super::request::{Query, QueryRequest};
 use crate::engine::{ReadError, Series};
 
+/// Missing values, each with the comma before it.
+static NULLS: [[u8; 5]; 64] = [*b",null"; 64];
+
 /// What became of one selection.
 pub(super) enum Outcome<'e> {
     Series(Series),
@@ -147,8 +150,11 @@ impl Printer {
             return json::push_values(&mut self.out, values);
         }
         let start = self.out.len();
-        for _ in 0..padding {
-            self.push(b",null");
+        let mut left = padding;
+        while left > 0 {
+            let now = left.min(NULLS.len() as u64);
+            self.push(NULLS[..now as usize].as_flattened());
+            left -= now;
         }
         self.out[start] = b'[';
         if values.is_empty() {
