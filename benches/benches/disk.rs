@@ -1,7 +1,19 @@
-//! What happens with files: a write with its log, a save, a load of block files, a replay of the log.
+//! What happens with files: a write with its log, a save, a roll, a load of block files, a replay of the log.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use store_benches::{fleet, messages, options};
+use store_benches::{TERMS, catalog, fleet, messages, options};
+use store_checkpoint::roll::roll;
+use store_checkpoint::save::{HostWork, Saver};
+use store_core::Timestamp;
+use store_core::block::Block;
+use store_core::ingest::Scratch;
+use store_core::journal::Unlogged;
+use store_core::store::{Limits, Store};
+use store_disk::{Disk, Lineage, RealDisk};
 use store_loadgen::Fleet;
 use store_server::engine::Engine;
 
@@ -51,6 +63,113 @@ fn save(c: &mut Criterion) {
     group.finish();
 }
 
+const LINEAGE: Lineage = Lineage(*b"lineage of bench");
+
+/// A store with sealed blocks of 64 rows.
+fn sealed(fleet: &Fleet) -> Store {
+    let store = Store::new(catalog(fleet), Limits::default(), None);
+    let (mut journal, mut scratch) = (Unlogged::default(), Scratch::default());
+    for step in 0..600 {
+        for body in messages(fleet, step) {
+            store.ingest(&body, &TERMS, &mut journal, &mut scratch);
+        }
+    }
+    store
+}
+
+/// The blocks of every host.
+fn work(store: &Store) -> Vec<HostWork> {
+    let work = store.all_hosts().into_iter().map(|host| {
+        let state = host.lock();
+        let held = state.buffers().iter().flat_map(|buffer| buffer.blocks());
+        let blocks: Vec<Arc<Block>> = held.map(|held| Arc::clone(&held.block)).collect();
+        let (cluster, host) = (host.cluster().into(), host.name().into());
+        HostWork { cluster, host, blocks, floors: Vec::new() }
+    });
+    work.collect()
+}
+
+fn saver(directory: &Path) -> Saver {
+    Saver::new(Arc::new(RealDisk::default()), directory.into(), LINEAGE, 1, 4096)
+}
+
+/// Finished blocks into files that are there already, and the same bytes into one file without any of it.
+fn save_blocks(c: &mut Criterion) {
+    let store = sealed(&fleet(50));
+    let all = work(&store);
+    // The first block of each host is saved before: directories and files are made once in a host's life.
+    let part = |first: bool| -> Vec<HostWork> {
+        let blocks =
+            |work: &HostWork| if first { work.blocks[..1].to_vec() } else { work.blocks[1..].to_vec() };
+        all.iter().map(|work| HostWork { blocks: blocks(work), ..work.clone() }).collect()
+    };
+    let (before, measured) = (part(true), part(false));
+    let bytes: Vec<u8> = measured
+        .iter()
+        .flat_map(|work| &work.blocks)
+        .flat_map(|block| {
+            let (header, body) = block.to_parts();
+            [&header[..], &body[..]].concat()
+        })
+        .collect();
+    let mut group = c.benchmark_group("save");
+    group.sample_size(20).throughput(Throughput::Bytes(bytes.len() as u64));
+    group.bench_function("finished blocks of 50 hosts", |b| {
+        let prepare = || {
+            let directory = tempfile::tempdir().expect("a directory");
+            let mut saver = saver(directory.path());
+            assert!(saver.save(store.catalog(), &before).iter().all(Result::is_ok));
+            (directory, saver)
+        };
+        let save = |(directory, mut saver): (tempfile::TempDir, Saver)| {
+            assert!(saver.save(store.catalog(), &measured).iter().all(Result::is_ok));
+            (directory, saver)
+        };
+        b.iter_batched(prepare, save, BatchSize::PerIteration);
+    });
+    group.bench_function("the same bytes in one file, written and synced", |b| {
+        let write = |directory: tempfile::TempDir| {
+            let mut file = std::fs::File::create(directory.path().join("plain")).expect("a file");
+            file.write_all(&bytes).expect("room");
+            file.sync_data().expect("a disk");
+            directory
+        };
+        b.iter_batched(|| tempfile::tempdir().expect("a directory"), write, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+/// Short blocks of a host into long ones: all of them are encoded anew.
+fn roll_blocks(c: &mut Criterion) {
+    let store = sealed(&fleet(1));
+    let work = work(&store);
+    let shape = Arc::clone(store.all_hosts()[0].lock().shape());
+    let samples: u64 = work[0].blocks.iter().map(|block| u64::from(block.header().rows)).sum::<u64>()
+        * shape.columns().len() as u64;
+    let mut group = c.benchmark_group("roll");
+    group.sample_size(20).throughput(Throughput::Bytes(samples * 4));
+    group.bench_function("short blocks of a host, bytes of f32", |b| {
+        let prepare = || {
+            let directory = tempfile::tempdir().expect("a directory");
+            assert!(saver(directory.path()).save(store.catalog(), &work).iter().all(Result::is_ok));
+            directory
+        };
+        let roll = |directory: tempfile::TempDir| {
+            let disk = RealDisk::default();
+            let dir = directory.path().join(&*work[0].cluster).join(&*work[0].host);
+            let names = disk.list(&dir).expect("a directory");
+            let sources: Vec<PathBuf> = names.iter().map(|entry| dir.join(&entry.name)).collect();
+            let known = |_, _: &[u8]| Some(Arc::clone(&shape));
+            let rolled =
+                roll(&disk, &dir, &sources, LINEAGE, store.catalog(), &shape, &known, Timestamp::MIN, &[]);
+            assert!(rolled.is_ok_and(|rolled| !rolled.blocks.is_empty()));
+            directory
+        };
+        b.iter_batched(prepare, roll, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
 /// A start on block files, and one on a log.
 fn load(c: &mut Criterion) {
     let fleet = fleet(10);
@@ -75,5 +194,5 @@ fn load(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, write, save, load);
+criterion_group!(benches, write, save, save_blocks, roll_blocks, load);
 criterion_main!(benches);
