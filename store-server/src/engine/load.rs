@@ -354,19 +354,20 @@ impl<'a> Loading<'a> {
         }
     }
 
-    /// The shape of a hash, wherever it stands: in a file of this host, in the log, or with another host.
+    /// The shape of a hash, wherever it stands: with another host, in a file of this one, or in the log.
     pub(super) fn shape(&mut self, hash: ShapeHash) -> Option<Arc<Shape>> {
         if let Some(known) = self.shapes.get(&hash) {
             return known.clone();
         }
         let store = &self.engine.store;
-        let bytes = self.bytes.get(&hash).or_else(|| self.tail.shapes.get(&hash));
-        let decoded = bytes
-            .and_then(|bytes| Shape::decode(bytes, |name, s| store.metric_from_file(name, s)).ok())
-            .map(|shape| store.intern(shape))
-            .or_else(|| store.shapes().into_iter().find(|shape| shape.hash() == hash));
-        self.shapes.insert(hash, decoded.clone());
-        decoded
+        // Mostly another host has brought it: to decode it for each would be most of a start.
+        let found = store.shape(hash).or_else(|| {
+            let bytes = self.bytes.get(&hash).or_else(|| self.tail.shapes.get(&hash))?;
+            let shape = Shape::decode(bytes, |name, s| store.metric_from_file(name, s)).ok()?;
+            Some(store.intern(shape))
+        });
+        self.shapes.insert(hash, found.clone());
+        found
     }
 
     /// The host's shape is the longest that anything names. The others are prefixes of it, unless the host has
