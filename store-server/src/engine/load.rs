@@ -396,7 +396,7 @@ impl<'a> Loading<'a> {
         }
     }
 
-    pub(super) fn frames(&self) -> &[Frame] {
+    pub(super) fn frames(&self) -> &'a [Frame] {
         self.tail.frames(self.host.cluster(), self.host.name())
     }
 
@@ -557,7 +557,7 @@ impl<'a> Loading<'a> {
         self.on_disk.current_wal = Some((path.to_owned(), report.intact));
         let mut rows = Rows::default();
         self.rows_of_samples(&samples, Stamp::ZERO, &mut rows);
-        self.host.apply(&mut self.state, rows.as_slice(), Stamp::ZERO, self.engine.now());
+        self.host.apply(&mut self.state, rows.views(), Stamp::ZERO, self.engine.now());
         let shape = Arc::clone(self.state.shape());
         for buffer in self.state.buffers_mut() {
             buffer.freeze(&shape);
