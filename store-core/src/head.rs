@@ -240,10 +240,12 @@ impl Head {
             shape: ShapeHash([0; 16]),
             body_bytes: 0,
         };
-        Block::seal(header, shape, |column, out| {
-            for (row, value) in out.iter_mut().enumerate() {
-                *value = self.value(row as u32, column);
+        Block::seal(header, shape, |column, out| match self.cells.get(column as usize..) {
+            Some(cells) if column < self.stride => {
+                let cells = cells.iter().step_by(self.stride as usize);
+                out.iter_mut().zip(cells).for_each(|(value, cell)| *value = *cell);
             }
+            _ => out.fill(f32::NAN),
         })
     }
 

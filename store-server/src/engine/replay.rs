@@ -101,11 +101,7 @@ impl Loading<'_> {
     }
 
     /// The values of rows by the names of their series.
-    fn samples_of<'f>(
-        &self,
-        logged: impl Iterator<Item = LoggedRow<'f>>,
-        shape: &Shape,
-    ) -> Vec<RawSample> {
+    fn samples_of<'f>(&self, logged: impl Iterator<Item = LoggedRow<'f>>, shape: &Shape) -> Vec<RawSample> {
         let mut samples = Vec::new();
         let mut cells = Vec::new();
         for row in logged {
@@ -175,11 +171,11 @@ impl Loading<'_> {
         } else {
             buffer.place(slot, self.engine.is_dumping())
         };
-        let knows_better = |block: &Arc<Block>| {
-            block.header().as_of > at && block.header().covers(anchor, slot) && block.check()
-        };
+        // They are in the order of their `as_of`, and most are older than the log.
+        let newer = &blocks[blocks.partition_point(|block| block.header().as_of <= at)..];
+        let knows_better = |block: &Arc<Block>| block.header().covers(anchor, slot) && block.check();
         let end = slot.saturating_add(i64::from(buffer.frequency_s()));
-        if end < self.engine.oldest() || blocks.iter().any(knows_better) {
+        if end < self.engine.oldest() || newer.iter().any(knows_better) {
             return None;
         }
         buffer.note_anchor(anchor);
@@ -191,9 +187,7 @@ impl Loading<'_> {
         let floors = self.state.floors();
         let slot = row.slot;
         row.cells.retain(|(index, value)| {
-            columns
-                .get(*index as usize)
-                .is_some_and(|column| floors.is_empty() || slot >= floors.of(*column))
+            columns.get(*index as usize).is_some_and(|column| floors.is_empty() || slot >= floors.of(*column))
                 && !value.is_nan()
         });
     }
