@@ -9,7 +9,7 @@ use crate::block::{BLOCK_ROWS_MAX, Block, BlockState};
 use crate::grid::Grid;
 use crate::head::{HEAD_ROWS_MAX, Head};
 use crate::merge::Table;
-use crate::row::Row;
+use crate::row::{Row, RowView};
 use crate::shape::Shape;
 use crate::stamp::Stamp;
 
@@ -179,11 +179,11 @@ impl Buffer {
 
     /// Applies a row. One that belongs to neither head, and is not newer than all that is here, is left to
     /// [`apply_late`](Self::apply_late): returns false.
-    pub fn apply(&mut self, row: &Row, stamp: Stamp, context: &Context<'_>) -> bool {
+    pub fn apply(&mut self, row: RowView<'_>, stamp: Stamp, context: &Context<'_>) -> bool {
         if let Some(head) = &mut self.head
             && let Some(at) = head.row(row.anchor, row.slot)
         {
-            head.write(at, &row.cells, stamp);
+            head.write(at, row.cells, stamp);
             if head.is_full() {
                 self.freeze(context.shape);
             }
@@ -192,7 +192,7 @@ impl Buffer {
         if let Some(frozen) = &mut self.frozen
             && let Some(at) = frozen.written_row(row.anchor, row.slot)
         {
-            frozen.write(at, &row.cells, stamp);
+            frozen.write(at, row.cells, stamp);
             return true;
         }
         if self.newest_slot().is_some_and(|newest| row.slot <= newest) {
@@ -204,7 +204,7 @@ impl Buffer {
         let rows_max = if first_ever { context.first_head_rows } else { HEAD_ROWS_MAX };
         let grid = Grid { anchor: row.anchor, frequency_s: self.frequency_s };
         let mut head = Head::new(grid, row.slot, rows_max, self.columns(context.shape), context.now);
-        head.write(0, &row.cells, stamp);
+        head.write(0, row.cells, stamp);
         self.head = Some(head);
         true
     }
@@ -333,7 +333,7 @@ impl Buffer {
         head.prepend(((base - rows[from].slot) / step) as u32);
         for row in rows.drain(from..to) {
             if let Some(at) = head.row(anchor, row.slot) {
-                head.write(at, &row.cells, stamp);
+                head.write(at, row.view().cells, stamp);
             }
         }
     }

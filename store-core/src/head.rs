@@ -6,6 +6,7 @@ use crate::Timestamp;
 use crate::block::{Block, BlockHeader};
 use crate::codec;
 use crate::grid::Grid;
+use crate::row::Cells;
 use crate::shape::{Shape, ShapeHash};
 use crate::stamp::Stamp;
 
@@ -25,7 +26,9 @@ pub struct Head {
     rows: u32,
     rows_max: u32,
     stride: u32,
-    /// Shared with whoever encodes the rows at the moment; a write then copies them.
+    /// Shared with whoever encodes the rows at the moment; a write then copies them. Room is made for many rows
+    /// at once, but the cells of one are there only when it or a later one is written: memory that was never
+    /// touched costs nothing.
     cells: Arc<Vec<f32>>,
     first: Stamp,
     last: Stamp,
@@ -118,28 +121,39 @@ impl Head {
     ///
     /// # Panics
     /// If `row` is not below the head's greatest number of rows.
-    pub fn write(&mut self, row: u32, cells: &[(u32, f32)], stamp: Stamp) {
+    pub fn write(&mut self, row: u32, cells: Cells<'_>, stamp: Stamp) {
         assert!(row < self.rows_max, "a row of the head");
-        let columns = cells.iter().map(|(column, _)| column + 1).max().unwrap_or(0);
+        let columns = cells.span() as u32;
         if columns > self.stride {
             self.widen(columns);
         }
-        let (stride, rows_max) = (self.stride as usize, self.rows_max);
-        let all = Arc::make_mut(&mut self.cells);
-        let rows_have = all.len().checked_div(stride).unwrap_or(0);
-        if row as usize >= rows_have && stride > 0 {
-            let grown = (rows_have as u32 * 2).max(ROWS_AT_FIRST).max(row + 1).min(rows_max);
-            all.reserve_exact(grown as usize * stride - all.len());
-            all.resize(grown as usize * stride, f32::NAN);
-        }
-        if let Some(target) = all.get_mut(row as usize * stride..(row as usize + 1) * stride) {
-            for &(column, value) in cells {
-                target[column as usize] = value;
-            }
-        }
+        cells.write_to(self.row_mut(row));
         self.rows = self.rows.max(row + 1);
         self.first = self.first.min(stamp);
         self.last = self.last.max(stamp);
+    }
+
+    /// The cells of a row, to be written, and nobody else's.
+    fn row_mut(&mut self, row: u32) -> &mut [f32] {
+        let stride = self.stride as usize;
+        let end = (row as usize + 1) * stride;
+        let mut capacity = self.cells.capacity();
+        if end > capacity {
+            let rows = (capacity / stride) as u32 * 2;
+            capacity = rows.max(ROWS_AT_FIRST).max(row + 1).min(self.rows_max) as usize * stride;
+        }
+        if Arc::get_mut(&mut self.cells).is_none() {
+            // Rather than as they are: a copy without room would be copied again at the next row.
+            let mut copy = Vec::with_capacity(capacity);
+            copy.extend_from_slice(&self.cells);
+            self.cells = Arc::new(copy);
+        }
+        let all = Arc::make_mut(&mut self.cells);
+        if end > all.len() {
+            all.reserve_exact(capacity - all.len());
+            all.resize(end, f32::NAN);
+        }
+        &mut all[end - stride..end]
     }
 
     /// Puts `rows` empty rows in front.
@@ -226,10 +240,12 @@ impl Head {
             shape: ShapeHash([0; 16]),
             body_bytes: 0,
         };
-        Block::seal(header, shape, |column, out| {
-            for (row, value) in out.iter_mut().enumerate() {
-                *value = self.value(row as u32, column);
+        Block::seal(header, shape, |column, out| match self.cells.get(column as usize..) {
+            Some(cells) if column < self.stride => {
+                let cells = cells.iter().step_by(self.stride as usize);
+                out.iter_mut().zip(cells).for_each(|(value, cell)| *value = *cell);
             }
+            _ => out.fill(f32::NAN),
         })
     }
 
@@ -250,7 +266,7 @@ mod tests {
     #[test]
     fn skipped_rows_and_unwritten_columns_are_missing() {
         let mut head = head(64);
-        head.write(2, &[(1, 5.0)], Stamp(9));
+        head.write(2, Cells::Listed(&[(1, 5.0)]), Stamp(9));
         assert_eq!((head.rows(), head.end()), (3, 130));
         assert_eq!(head.column(1).filter(|v| !v.is_nan()).collect::<Vec<_>>(), [5.0]);
         assert!(head.value(2, 0).is_nan() && head.value(2, 7).is_nan() && head.value(3, 1).is_nan());
@@ -260,7 +276,7 @@ mod tests {
     fn a_head_grows_to_its_limit_and_no_further() {
         let mut head = head(20);
         for row in 0..20 {
-            head.write(row, &[(0, row as f32)], Stamp(u64::from(row) + 1));
+            head.write(row, Cells::Listed(&[(0, row as f32)]), Stamp(u64::from(row) + 1));
         }
         assert!(head.is_full());
         assert_eq!(head.row(0, 290), Some(19));
@@ -273,8 +289,8 @@ mod tests {
     #[test]
     fn a_new_column_keeps_what_was_written() {
         let mut head = head(64);
-        head.write(0, &[(0, 1.0), (1, 2.0)], Stamp(1));
-        head.write(1, &[(9, 3.0)], Stamp(2));
+        head.write(0, Cells::Listed(&[(0, 1.0), (1, 2.0)]), Stamp(1));
+        head.write(1, Cells::Listed(&[(9, 3.0)]), Stamp(2));
         assert_eq!((head.value(0, 0), head.value(0, 1), head.value(1, 9)), (1.0, 2.0, 3.0));
         assert!(head.value(0, 9).is_nan());
     }
@@ -282,21 +298,21 @@ mod tests {
     #[test]
     fn prepended_rows_move_the_others_back() {
         let mut head = head(4);
-        head.write(1, &[(0, 1.0)], Stamp(1));
+        head.write(1, Cells::Listed(&[(0, 1.0)]), Stamp(1));
         head.prepend(2);
         assert_eq!(head.spare_rows(), 0);
         assert_eq!((head.base(), head.rows(), head.value(3, 0)), (80, 4, 1.0));
-        head.write(0, &[(0, 7.0)], Stamp(2));
+        head.write(0, Cells::Listed(&[(0, 7.0)]), Stamp(2));
         assert_eq!(head.value(0, 0), 7.0);
     }
 
     #[test]
     fn a_write_while_the_rows_are_encoded_is_noticed() {
         let mut head = head(64);
-        head.write(0, &[(0, 1.0)], Stamp(1));
+        head.write(0, Cells::Listed(&[(0, 1.0)]), Stamp(1));
         let encoding = head.clone();
         assert!(head.is_same(&encoding));
-        head.write(0, &[(0, 2.0)], Stamp(2));
+        head.write(0, Cells::Listed(&[(0, 2.0)]), Stamp(2));
         assert!(!head.is_same(&encoding));
         assert_eq!((encoding.value(0, 0), head.value(0, 0)), (1.0, 2.0));
     }

@@ -10,7 +10,7 @@ use crate::grid::TIMES;
 use crate::head::HEAD_ROWS_MAX;
 use crate::metric::{Catalog, MetricId};
 use crate::record::RawSample;
-use crate::row::{Row, Rows};
+use crate::row::{Row, RowView, Rows};
 use crate::shape::{COLUMNS_MAX, NewColumn, Shape};
 use crate::stamp::Stamp;
 
@@ -146,7 +146,13 @@ impl Host {
 
     /// Applies rows in memory; `stamp` is that of their record. Rows of buffers or columns that the host does not
     /// have, or whose slot is none of their anchor, are left out: no record of ours says such.
-    pub fn apply(&self, state: &mut HostState, rows: &[Row], stamp: Stamp, now: Timestamp) {
+    pub fn apply<'a>(
+        &self,
+        state: &mut HostState,
+        rows: impl IntoIterator<Item = RowView<'a>>,
+        stamp: Stamp,
+        now: Timestamp,
+    ) {
         let shape = Arc::clone(&state.shape);
         let context = Context { shape: &shape, first_head_rows: self.first_head_rows, now };
         let mut late: Vec<Row> = Vec::new();
@@ -155,7 +161,7 @@ impl Host {
                 && is_sound(row, &shape)
                 && !buffer.apply(row, stamp, &context)
             {
-                late.push(row.clone());
+                late.push(row.to_row());
             }
         }
         // Per buffer, in the order in which they came.
@@ -166,13 +172,12 @@ impl Host {
     }
 }
 
-fn is_sound(row: &Row, shape: &Shape) -> bool {
+fn is_sound(row: RowView<'_>, shape: &Shape) -> bool {
     let buffer = &shape.buffers()[usize::from(row.buffer)];
-    !row.cells.is_empty()
+    (1..=buffer.columns.len()).contains(&row.cells.span())
         && TIMES.contains(&row.anchor)
         && TIMES.contains(&row.slot)
         && (row.slot - row.anchor) % i64::from(buffer.frequency_s) == 0
-        && row.cells.iter().all(|(index, _)| (*index as usize) < buffer.columns.len())
 }
 
 impl HostState {

@@ -209,7 +209,7 @@ impl Store {
         report.refused[Refusal::TooOld as usize] += placed.too_old;
         if !scratch.rows.is_empty() {
             let stamp = journal.rows(&host, &mut state, scratch.rows.as_slice());
-            host.apply(&mut state, scratch.rows.as_slice(), stamp, terms.now);
+            host.apply(&mut state, scratch.rows.views(), stamp, terms.now);
             report.last = report.last.max(stamp);
         }
     }
@@ -294,7 +294,7 @@ impl Store {
         let mut rows = Rows::default();
         let placing = Placing { oldest: Timestamp::MIN, fixed_phase };
         state.place(&known, placing, &mut rows);
-        host.apply(state, rows.as_slice(), stamp, now);
+        host.apply(state, rows.views(), stamp, now);
     }
 }
 

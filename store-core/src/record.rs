@@ -1,7 +1,7 @@
 //! [`Record`]: what a frame of the log says.
 
 use crate::Timestamp;
-use crate::row::Rows;
+use crate::row::{Cells, Rows};
 use crate::shape::ShapeHash;
 use crate::wire::Cursor;
 
@@ -247,54 +247,101 @@ pub fn push_rows(out: &mut Vec<u8>, rows: &[crate::row::Row]) {
 /// # Errors
 /// If the bytes are not whole rows; what was read before stays in `rows`.
 pub fn read_rows(bytes: &[u8], rows: &mut Rows) -> Result<(), RecordError> {
-    let mut cursor = Cursor::new(bytes);
-    while !cursor.is_empty() {
-        read_row(&mut cursor, rows).ok_or(RecordError::Malformed(kind::ROWS))?;
+    for logged in logged_rows(bytes) {
+        let logged = logged?;
+        logged.unpack(&mut rows.add(logged.buffer, logged.anchor, logged.slot).cells);
     }
     Ok(())
 }
 
-fn read_row(cursor: &mut Cursor<'_>, rows: &mut Rows) -> Option<()> {
+/// What [`push_rows`] wrote, row by row; it ends behind an error.
+pub fn logged_rows(bytes: &[u8]) -> impl Iterator<Item = Result<LoggedRow<'_>, RecordError>> {
+    let mut cursor = Cursor::new(bytes);
+    std::iter::from_fn(move || {
+        if cursor.is_empty() {
+            return None;
+        }
+        let row = logged_row(&mut cursor);
+        if row.is_none() {
+            cursor = Cursor::new(&[]);
+        }
+        Some(row.ok_or(RecordError::Malformed(kind::ROWS)))
+    })
+}
+
+/// A row as its record says it.
+#[derive(Debug, Clone, Copy)]
+pub struct LoggedRow<'a> {
+    /// The buffer of the host.
+    pub buffer: u16,
+    /// From which the buffer's slots were counted.
+    pub anchor: Timestamp,
+    /// The slot's time.
+    pub slot: Timestamp,
+    columns: Columns<'a>,
+    values: &'a [[u8; 4]],
+}
+
+/// Which columns the values of a row are of.
+#[derive(Debug, Clone, Copy)]
+enum Columns<'a> {
+    First,
+    Bits(&'a [u8]),
+    List(&'a [[u8; 4]]),
+}
+
+impl<'a> LoggedRow<'a> {
+    /// The cells as they stand in the record, if they are those of the first columns and none is missing.
+    pub fn first_cells(&self) -> Option<Cells<'a>> {
+        let is_missing = |value: &[u8; 4]| f32::from_le_bytes(*value).is_nan();
+        // Without a way out in the middle, so that many are looked at in one step.
+        let missing = || self.values.iter().fold(false, |any, value| any | is_missing(value));
+        (matches!(self.columns, Columns::First) && !missing()).then_some(Cells::First(self.values))
+    }
+
+    /// Appends the cells, each with its column.
+    pub fn unpack(&self, cells: &mut Vec<(u32, f32)>) {
+        let values = self.values.iter().map(|value| f32::from_le_bytes(*value));
+        match self.columns {
+            Columns::First => cells.extend((0..).zip(values)),
+            Columns::Bits(bits) => {
+                let is_set = |column: &u32| bits[*column as usize / 8] >> (column % 8) & 1 == 1;
+                cells.extend((0..(bits.len() as u32).saturating_mul(8)).filter(is_set).zip(values));
+            }
+            Columns::List(list) => {
+                cells.extend(list.iter().map(|column| u32::from_le_bytes(*column)).zip(values));
+            }
+        }
+    }
+}
+
+fn logged_row<'a>(cursor: &mut Cursor<'a>) -> Option<LoggedRow<'a>> {
     let buffer = cursor.u16()?;
     let (slot, anchor) = (cursor.i64()?, cursor.i64()?);
     let mask = cursor.u8()?;
-    let n = cursor.u32()?;
-    let index_bytes = match mask {
-        MASK_FIRST => &[],
-        MASK_BITS => cursor.bytes((n as usize).div_ceil(8))?,
-        MASK_LIST => cursor.bytes((n as usize).checked_mul(4)?)?,
+    let n = cursor.u32()? as usize;
+    let (columns, count) = match mask {
+        MASK_FIRST => (Columns::First, n),
+        MASK_BITS => {
+            let bits = cursor.bytes(n.div_ceil(8))?;
+            (Columns::Bits(bits), ones(bits, n))
+        }
+        MASK_LIST => (Columns::List(words(cursor, n)?), n),
         _ => return None,
     };
-    let row = rows.add(buffer, anchor, slot);
-    let mut value = |index: u32| Some((index, f32::from_bits(cursor.u32()?)));
-    let complete = match mask {
-        MASK_FIRST => (n as usize).checked_mul(4).and_then(|bytes| cursor.bytes(bytes)).map(|bytes| {
-            let values = bytes.as_chunks().0.iter().map(|value| f32::from_bits(u32::from_le_bytes(*value)));
-            row.cells.extend((0..).zip(values));
-        }),
-        MASK_BITS => (0..n)
-            .filter(|index| index_bytes[*index as usize / 8] >> (index % 8) & 1 == 1)
-            .try_for_each(|index| row.cells.push_some(value(index))),
-        _ => index_bytes.chunks_exact(4).try_for_each(|bytes| {
-            let index = Cursor::new(bytes).u32()?;
-            row.cells.push_some(value(index))
-        }),
-    };
-    if complete.is_none() {
-        row.cells.clear();
-    }
-    complete
+    Some(LoggedRow { buffer, anchor, slot, columns, values: words(cursor, count)? })
 }
 
-trait PushSome<T> {
-    fn push_some(&mut self, item: Option<T>) -> Option<()>;
+/// How many of the first `n` bits are set.
+fn ones(bits: &[u8], n: usize) -> usize {
+    let (whole, rest) = bits.split_at(n / 8);
+    let rest = rest.first().map_or(0, |last| last & ((1 << (n % 8)) - 1));
+    whole.iter().chain([&rest]).map(|byte| byte.count_ones() as usize).sum()
 }
 
-impl<T> PushSome<T> for Vec<T> {
-    fn push_some(&mut self, item: Option<T>) -> Option<()> {
-        self.push(item?);
-        Some(())
-    }
+/// The next `count` numbers of four bytes.
+fn words<'a>(cursor: &mut Cursor<'a>, count: usize) -> Option<&'a [[u8; 4]]> {
+    Some(cursor.bytes(count.checked_mul(4)?)?.as_chunks().0)
 }
 
 #[cfg(test)]
@@ -319,6 +366,35 @@ mod tests {
         let mut back = Rows::default();
         read_rows(&bytes, &mut back).unwrap();
         assert_eq!(back.as_slice(), rows());
+    }
+
+    #[test]
+    fn a_whole_row_is_copied_and_others_are_not() {
+        let missing = Row { cells: vec![(0, 1.0), (1, f32::NAN)], ..rows().remove(0) };
+        let mut bytes = Vec::new();
+        push_rows(&mut bytes, &rows());
+        push_rows(&mut bytes, &[missing]);
+        let mut read = Vec::new();
+        for logged in logged_rows(&bytes).map(Result::unwrap) {
+            let mut row = [f32::NAN; 4];
+            read.push(logged.first_cells().map(|cells| {
+                cells.write_to(&mut row);
+                (cells.span(), row.map(f32::to_bits))
+            }));
+        }
+        let whole = [1.0, -0.0, f32::MIN_POSITIVE, f32::NAN].map(f32::to_bits);
+        assert_eq!(read, [Some((3, whole)), None, None, None, None]);
+    }
+
+    #[test]
+    fn bits_behind_the_columns_of_a_row_mean_nothing() {
+        let mut bytes = Vec::new();
+        push_rows(&mut bytes, &[Row { cells: vec![(1, 2.0), (9, 3.0)], ..rows().remove(0) }]);
+        let mask = bytes.len() - 9;
+        bytes[mask] |= 0xf0;
+        let mut back = Rows::default();
+        read_rows(&bytes, &mut back).unwrap();
+        assert_eq!(back.as_slice()[0].cells, [(1, 2.0), (9, 3.0)]);
     }
 
     #[test]

@@ -15,6 +15,75 @@ pub struct Row {
     pub cells: Vec<(u32, f32)>,
 }
 
+/// A row whose cells stand somewhere else: in a [`Row`], or in a record that is read back.
+#[derive(Debug, Clone, Copy)]
+pub struct RowView<'a> {
+    /// The buffer of the host.
+    pub buffer: u16,
+    /// From which the buffer's slots are counted at this moment.
+    pub anchor: Timestamp,
+    /// The slot's time.
+    pub slot: Timestamp,
+    /// Columns of the buffer and their values.
+    pub cells: Cells<'a>,
+}
+
+/// The cells of a row.
+#[derive(Debug, Clone, Copy)]
+pub enum Cells<'a> {
+    /// Columns and their values; of two for one column the later counts.
+    Listed(&'a [(u32, f32)]),
+    /// Values of the first columns, little endian. Most rows of a log are that, and are copied as they are.
+    First(&'a [[u8; 4]]),
+}
+
+impl Cells<'_> {
+    /// How many columns a row needs to have these: the greatest number and one; 0 if there are no cells.
+    pub fn span(self) -> usize {
+        match self {
+            Self::Listed(cells) => cells.iter().map(|(column, _)| *column as usize + 1).max().unwrap_or(0),
+            Self::First(values) => values.len(),
+        }
+    }
+
+    /// Writes the cells into a row.
+    ///
+    /// # Panics
+    /// If `row` is shorter than the [span](Self::span).
+    pub fn write_to(self, row: &mut [f32]) {
+        match self {
+            Self::Listed(cells) => cells.iter().for_each(|&(column, value)| row[column as usize] = value),
+            Self::First(values) => {
+                for (cell, bytes) in row[..values.len()].iter_mut().zip(values) {
+                    *cell = f32::from_le_bytes(*bytes);
+                }
+            }
+        }
+    }
+}
+
+impl Row {
+    /// The row as a view.
+    pub fn view(&self) -> RowView<'_> {
+        let Self { buffer, anchor, slot, .. } = *self;
+        RowView { buffer, anchor, slot, cells: Cells::Listed(&self.cells) }
+    }
+}
+
+impl RowView<'_> {
+    /// The row with cells of its own.
+    pub fn to_row(self) -> Row {
+        let Self { buffer, anchor, slot, .. } = self;
+        let cells = match self.cells {
+            Cells::Listed(cells) => cells.to_vec(),
+            Cells::First(values) => {
+                (0..).zip(values.iter().map(|bytes| f32::from_le_bytes(*bytes))).collect()
+            }
+        };
+        Row { buffer, anchor, slot, cells }
+    }
+}
+
 /// The rows of a host's batch, in the order in which they are to be applied.
 ///
 /// Kept and used again, because a batch's allocations would otherwise be most of its cost; but not what only one
@@ -41,6 +110,11 @@ impl Rows {
     /// The rows.
     pub fn as_slice(&self) -> &[Row] {
         &self.rows[..self.len]
+    }
+
+    /// The rows as views.
+    pub fn views(&self) -> impl Iterator<Item = RowView<'_>> {
+        self.as_slice().iter().map(Row::view)
     }
 
     /// The rows, to be changed. One that is left without cells is none to whoever applies it.

@@ -176,6 +176,12 @@ impl Store {
         shape
     }
 
+    /// The stored copy of a shape that is in use.
+    pub fn shape(&self, hash: ShapeHash) -> Option<Arc<Shape>> {
+        let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        shapes.get(&hash).and_then(Weak::upgrade)
+    }
+
     /// All shapes in use.
     pub fn shapes(&self) -> Vec<Arc<Shape>> {
         let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -42,7 +42,7 @@ fn restarted(old: &Store, frequency_s: u32, sealed: bool) -> Store {
                 rows.extend_from_slice(of_piece);
                 Stamp(1)
             });
-            host.apply(&mut state, &rows, Stamp(1), 0);
+            host.apply(&mut state, rows.iter().map(Row::view), Stamp(1), 0);
         }
     }
     drop(state);

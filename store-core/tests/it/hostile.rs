@@ -105,7 +105,7 @@ fn rows_that_no_store_of_ours_has_written_are_left_out() {
         Row { cells: Vec::new(), ..row(0, 6000, 6060, 0) },
         row(0, 6000, 6120, 0),
     ];
-    host.apply(&mut state, &rows, Stamp(2), 0);
+    host.apply(&mut state, rows.iter().map(Row::view), Stamp(2), 0);
     drop(state);
     assert_eq!(all_points(&store, &[], "load"), [(6000, 1.0), (6120, 9.0)]);
 }

@@ -357,19 +357,20 @@ impl<'a> Loading<'a> {
         }
     }
 
-    /// The shape of a hash, wherever it stands: in a file of this host, in the log, or with another host.
+    /// The shape of a hash, wherever it stands: with another host, in a file of this one, or in the log.
     pub(super) fn shape(&mut self, hash: ShapeHash) -> Option<Arc<Shape>> {
         if let Some(known) = self.shapes.get(&hash) {
             return known.clone();
         }
         let store = &self.engine.store;
-        let bytes = self.bytes.get(&hash).or_else(|| self.tail.shapes.get(&hash));
-        let decoded = bytes
-            .and_then(|bytes| Shape::decode(bytes, |name, s| store.metric_from_file(name, s)).ok())
-            .map(|shape| store.intern(shape))
-            .or_else(|| store.shapes().into_iter().find(|shape| shape.hash() == hash));
-        self.shapes.insert(hash, decoded.clone());
-        decoded
+        // Mostly another host has brought it: to decode it for each would be most of a start.
+        let found = store.shape(hash).or_else(|| {
+            let bytes = self.bytes.get(&hash).or_else(|| self.tail.shapes.get(&hash))?;
+            let shape = Shape::decode(bytes, |name, s| store.metric_from_file(name, s)).ok()?;
+            Some(store.intern(shape))
+        });
+        self.shapes.insert(hash, found.clone());
+        found
     }
 
     /// The host's shape is the longest that anything names. The others are prefixes of it, unless the host has
@@ -398,7 +399,7 @@ impl<'a> Loading<'a> {
         }
     }
 
-    pub(super) fn frames(&self) -> &[Frame] {
+    pub(super) fn frames(&self) -> &'a [Frame] {
         self.tail.frames(self.host.cluster(), self.host.name())
     }
 
@@ -560,7 +561,7 @@ impl<'a> Loading<'a> {
         self.on_disk.current_wal = Some((path.to_owned(), report.intact));
         let mut rows = Rows::default();
         self.rows_of_samples(&samples, Stamp::ZERO, &mut rows);
-        self.host.apply(&mut self.state, rows.as_slice(), Stamp::ZERO, self.engine.now());
+        self.host.apply(&mut self.state, rows.views(), Stamp::ZERO, self.engine.now());
         let shape = Arc::clone(self.state.shape());
         for buffer in self.state.buffers_mut() {
             buffer.freeze(&shape);

@@ -4,59 +4,118 @@ use std::sync::Arc;
 
 use store_core::block::Block;
 use store_core::host::{Sample, Wanted};
-use store_core::record::{self, RawSample, Record};
-use store_core::row::Rows;
-use store_core::shape::ShapeHash;
+use store_core::record::{LoggedRow, RawSample, Record, logged_rows};
+use store_core::row::{Row, RowView, Rows};
+use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
 
 use super::load::Loading;
 
+/// A row of a frame that is to be applied.
+enum Taken<'f> {
+    /// As it stands in the frame.
+    AsLogged(RowView<'f>),
+    /// This one of those that were unpacked.
+    Unpacked(usize),
+}
+
+impl<'f> Taken<'f> {
+    fn view<'r>(&self, unpacked: &'r Rows) -> RowView<'r>
+    where
+        'f: 'r,
+    {
+        match self {
+            Self::AsLogged(row) => *row,
+            Self::Unpacked(at) => unpacked.as_slice()[*at].view(),
+        }
+    }
+}
+
 impl Loading<'_> {
     /// Applies what the log holds of this host, in the order of positions.
     pub(super) fn replay(&mut self) {
-        let frames = self.frames().to_vec();
         let now = self.engine.now();
         let mut rows = Rows::default();
-        for frame in frames {
+        for frame in self.frames() {
             rows.clear();
             match Record::decode(frame.kind, &frame.payload) {
                 Ok(Record::Rows { shape, rows: bytes, .. }) => {
-                    self.rows_of_frame(shape, bytes, frame.stamp, &mut rows);
+                    self.replay_rows(shape, bytes, frame.stamp, now, &mut rows);
                 }
-                Ok(Record::Samples { samples, .. }) => self.rows_of_samples(&samples, frame.stamp, &mut rows),
+                Ok(Record::Samples { samples, .. }) => {
+                    self.rows_of_samples(&samples, frame.stamp, &mut rows);
+                    self.host.apply(&mut self.state, rows.views(), frame.stamp, now);
+                }
                 Ok(Record::Floors { shape, floors, .. }) => {
                     self.take_floors(shape, &floors, Some(frame.stamp))
                 }
                 _ => {}
             }
-            self.host.apply(&mut self.state, rows.as_slice(), frame.stamp, now);
         }
     }
 
-    fn rows_of_frame(&mut self, hash: ShapeHash, bytes: &[u8], at: Stamp, rows: &mut Rows) {
+    fn replay_rows(&mut self, hash: ShapeHash, bytes: &[u8], at: Stamp, now: i64, rows: &mut Rows) {
         let Some(shape) = self.shape(hash) else {
             self.engine.counters.frames_without_shape.add(1);
             return;
         };
-        if record::read_rows(bytes, rows).is_err() {
-            self.engine.counters.frames_unreadable.add(1);
-        }
+        let logged = logged_rows(bytes).map_while(|row| {
+            self.engine.counters.frames_unreadable.add(u64::from(row.is_err()));
+            row.ok()
+        });
         if self.strangers.is_empty() && self.state.shape().extends(&shape) {
-            self.leave_out_superseded(rows, at);
-            return;
+            let taken = self.take_rows(logged, at, rows);
+            let views = taken.iter().map(|row| row.view(rows));
+            self.host.apply(&mut self.state, views, at, now);
+        } else {
+            let samples = self.samples_of(logged, &shape);
+            self.rows_of_samples(&samples, at, rows);
+            self.host.apply(&mut self.state, rows.views(), at, now);
         }
+    }
+
+    /// The rows of a frame that are to be applied. Their places are all decided before the first one is, as they
+    /// were when they came.
+    fn take_rows<'f>(
+        &mut self,
+        logged: impl Iterator<Item = LoggedRow<'f>>,
+        at: Stamp,
+        rows: &mut Rows,
+    ) -> Vec<Taken<'f>> {
+        let mut taken = Vec::new();
+        for row in logged {
+            let Some((anchor, slot)) = self.place(row.buffer, row.anchor, row.slot, at) else { continue };
+            let buffer = row.buffer;
+            let known = self.state.shape().buffers()[usize::from(buffer)].columns.len();
+            match row.first_cells().filter(|cells| cells.span() <= known && self.state.floors().is_empty()) {
+                Some(cells) => taken.push(Taken::AsLogged(RowView { buffer, anchor, slot, cells })),
+                None => {
+                    taken.push(Taken::Unpacked(rows.as_slice().len()));
+                    let unpacked = rows.add(buffer, anchor, slot);
+                    row.unpack(&mut unpacked.cells);
+                    self.leave_out_freed(unpacked);
+                }
+            }
+        }
+        taken
+    }
+
+    /// The values of rows by the names of their series.
+    fn samples_of<'f>(&self, logged: impl Iterator<Item = LoggedRow<'f>>, shape: &Shape) -> Vec<RawSample> {
         let mut samples = Vec::new();
-        for row in rows.as_slice() {
+        let mut cells = Vec::new();
+        for row in logged {
             let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
-            for &(index, value) in &row.cells {
+            cells.clear();
+            row.unpack(&mut cells);
+            for &(index, value) in &cells {
                 let Some(&number) = buffer.columns.get(index as usize) else { continue };
                 let column = &shape.columns()[number as usize];
                 let metric = self.engine.store.catalog().get(column.metric).name.clone();
                 samples.push(RawSample { path: column.path.clone(), metric, time: row.slot, value });
             }
         }
-        rows.clear();
-        self.rows_of_samples(&samples, at, rows);
+        samples
     }
 
     /// Rows for samples that name their series, without those that a newer block of a file covers.
@@ -85,43 +144,52 @@ impl Loading<'_> {
             })
             .collect();
         self.state.place(&known, self.engine.placing(), rows);
-        self.leave_out_superseded(rows, at);
+        self.settle(rows, at);
     }
 
-    /// Empties rows that an intact block of a file knows better, one that covers the slot as of a later moment, and
-    /// leaves out what was freed.
-    fn leave_out_superseded(&mut self, rows: &mut Rows, at: Stamp) {
-        let oldest = self.engine.oldest();
-        let fixed_phase = self.engine.is_dumping();
-        let shape = Arc::clone(self.state.shape());
+    /// Finds the places of rows, empties those that are superseded, and leaves out what was freed.
+    fn settle(&mut self, rows: &mut Rows, at: Stamp) {
         for row in rows.as_mut_slice() {
-            let Some(blocks) = self.blocks.get(usize::from(row.buffer)) else {
-                row.cells.clear();
-                continue;
-            };
-            let buffer = &mut self.state.buffers_mut()[usize::from(row.buffer)];
-            if !buffer.takes(row.anchor, row.slot) {
-                (row.anchor, row.slot) = buffer.place(row.slot, fixed_phase);
+            match self.place(row.buffer, row.anchor, row.slot, at) {
+                Some(place) => {
+                    (row.anchor, row.slot) = place;
+                    self.leave_out_freed(row);
+                }
+                None => row.cells.clear(),
             }
-            let (anchor, slot) = (row.anchor, row.slot);
-            let knows_better = |block: &Arc<Block>| {
-                block.header().as_of > at && block.header().covers(anchor, slot) && block.check()
-            };
-            let step = i64::from(buffer.frequency_s());
-            if slot.saturating_add(step) < oldest || blocks.iter().any(knows_better) {
-                row.cells.clear();
-                continue;
-            }
-            buffer.note_anchor(anchor);
-            let columns = &shape.buffers()[usize::from(row.buffer)].columns;
-            let floors = self.state.floors();
-            row.cells.retain(|(index, value)| {
-                columns
-                    .get(*index as usize)
-                    .is_some_and(|column| floors.is_empty() || slot >= floors.of(*column))
-                    && !value.is_nan()
-            });
         }
+    }
+
+    /// Anchor and slot of a row; `None` if it is older than the retention, or if an intact block of a file knows it
+    /// better, one that covers the slot as of a later moment.
+    fn place(&mut self, buffer: u16, anchor: i64, slot: i64, at: Stamp) -> Option<(i64, i64)> {
+        let number = usize::from(buffer);
+        let blocks = self.blocks.get(number)?;
+        let buffer = &mut self.state.buffers_mut()[number];
+        let (anchor, slot) = if buffer.takes(anchor, slot) {
+            (anchor, slot)
+        } else {
+            buffer.place(slot, self.engine.is_dumping())
+        };
+        // They are in the order of their `as_of`, and most are older than the log.
+        let newer = &blocks[blocks.partition_point(|block| block.header().as_of <= at)..];
+        let knows_better = |block: &Arc<Block>| block.header().covers(anchor, slot) && block.check();
+        let end = slot.saturating_add(i64::from(buffer.frequency_s()));
+        if end < self.engine.oldest() || newer.iter().any(knows_better) {
+            return None;
+        }
+        buffer.note_anchor(anchor);
+        Some((anchor, slot))
+    }
+
+    fn leave_out_freed(&self, row: &mut Row) {
+        let columns = &self.state.shape().buffers()[usize::from(row.buffer)].columns;
+        let floors = self.state.floors();
+        let slot = row.slot;
+        row.cells.retain(|(index, value)| {
+            columns.get(*index as usize).is_some_and(|column| floors.is_empty() || slot >= floors.of(*column))
+                && !value.is_nan()
+        });
     }
 
     /// Whether a block of another history knows a sample better: one that holds its slot as of a later moment.

@@ -9,7 +9,7 @@ use store_core::ingest::Terms;
 use store_core::journal::Journal;
 use store_core::merge::merge;
 use store_core::record::{self, RawSample, Record};
-use store_core::row::{Row, Rows};
+use store_core::row::{Row, RowView, Rows};
 use store_core::shape::Shape;
 use store_core::stamp::Stamp;
 use store_core::store::Store;
@@ -245,7 +245,12 @@ impl Real {
                     Record::Rows { rows, .. } => {
                         let mut read = Rows::default();
                         record::read_rows(rows, &mut read).unwrap();
-                        host.apply(&mut state, read.as_slice(), *stamp, 0);
+                        // As a start does: rows that can be copied are not unpacked.
+                        let views = record::logged_rows(rows).zip(read.views()).map(|(logged, row)| {
+                            let cells = logged.unwrap().first_cells().unwrap_or(row.cells);
+                            RowView { cells, ..row }
+                        });
+                        host.apply(&mut state, views, *stamp, 0);
                     }
                     Record::Floors { floors, .. } => state.raise_floors(&floors, *stamp),
                     other => panic!("{other:?}"),
