@@ -172,7 +172,8 @@ fn roll_blocks(c: &mut Criterion) {
 
 /// A start on block files, and one on a log.
 fn load(c: &mut Criterion) {
-    let fleet = fleet(10);
+    // So many that a few syncs are not most of it.
+    let fleet = fleet(100);
     let samples = fleet.series_total() * u64::from(STEPS);
     let mut group = c.benchmark_group("start");
     group.sample_size(10).throughput(Throughput::Elements(samples));

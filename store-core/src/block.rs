@@ -237,7 +237,8 @@ impl Block {
 
     /// A block as it stands in a file: header and body in `bytes`.
     ///
-    /// With a `checksum` the body is not read now; [`check`](Self::check) does that before its first use.
+    /// With a `checksum` the body is not read now; [`check`](Self::check) does that before its first use. Then the
+    /// bytes are taken for those of a mapped file, unless somebody [says otherwise](Self::on_heap).
     ///
     /// # Errors
     /// If the header is damaged, or does not go with `bytes` or `shape`.
@@ -391,7 +392,13 @@ impl Block {
         values
     }
 
-    /// Whether the bytes are those of a file, mapped where the system can, rather than memory of this process.
+    /// The same block, whose bytes were read into memory.
+    #[must_use]
+    pub fn on_heap(self) -> Self {
+        Self { in_file: false, ..self }
+    }
+
+    /// Whether the bytes are those of a mapped file, rather than memory of this process.
     pub fn is_in_file(&self) -> bool {
         self.in_file
     }

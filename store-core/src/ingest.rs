@@ -123,6 +123,7 @@ impl Store {
         let mut report = Ingested::default();
         self.read(body, terms, scratch, &mut report);
         self.apply(terms, journal, scratch, &mut report);
+        scratch.leave_hosts();
         report
     }
 
@@ -142,11 +143,12 @@ impl Store {
             let [a, b] = pair else { return false };
             (a.host, a.time) != (b.host, b.time)
         });
-        if changes.count() >= MOMENTS_MAX || scratch.hosts.iter().any(|host| host.is_locked()) {
-            return None;
+        let is_short = changes.count() < MOMENTS_MAX && !scratch.hosts.iter().any(|host| host.is_locked());
+        if is_short {
+            self.apply(terms, journal, scratch, &mut report);
         }
-        self.apply(terms, journal, scratch, &mut report);
-        Some(report)
+        scratch.leave_hosts();
+        is_short.then_some(report)
     }
 
     /// Entries into memory and into the journal.
@@ -309,6 +311,11 @@ impl Scratch {
         self.unresolved.shrink_to(SAMPLES_KEPT);
         self.learned.clear();
         self.learned.shrink_to(SAMPLES_KEPT);
+        self.leave_hosts();
+    }
+
+    /// Holds no host any more: one that goes before the next message is not to be kept by this.
+    fn leave_hosts(&mut self) {
         self.hosts.clear();
         self.places.clear();
     }

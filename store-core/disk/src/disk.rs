@@ -97,6 +97,14 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// As [`read`](Disk::read).
     fn map(&self, path: &Path) -> io::Result<Bytes>;
 
+    /// The same, but `None` where the file would have to be read into memory.
+    ///
+    /// # Errors
+    /// As [`read`](Disk::read).
+    fn try_map(&self, path: &Path) -> io::Result<Option<Bytes>> {
+        self.map(path).map(Some)
+    }
+
     /// Length of a file in bytes.
     ///
     /// # Errors

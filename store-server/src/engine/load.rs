@@ -56,6 +56,8 @@ pub(super) struct OnDisk {
 struct Indexed {
     path: PathBuf,
     index: Index,
+    /// Whether it is mapped rather than read.
+    mapped: bool,
 }
 
 /// A host while it is read.
@@ -298,8 +300,14 @@ impl<'a> Loading<'a> {
     fn index_block_files(&mut self, paths: &[PathBuf]) -> Vec<Indexed> {
         let mut files = Vec::new();
         for path in paths {
-            let bytes = match self.engine.disk.map(path) {
-                Ok(bytes) => bytes,
+            let disk = &self.engine.disk;
+            let found = match disk.try_map(path) {
+                Ok(Some(bytes)) => Ok((bytes, true)),
+                Ok(None) => disk.read(path).map(|bytes| (bytes.into(), false)),
+                Err(e) => Err(e),
+            };
+            let (bytes, mapped) = match found {
+                Ok(found) => found,
                 Err(e) => {
                     self.cannot_read(path, &e);
                     continue;
@@ -328,7 +336,7 @@ impl<'a> Loading<'a> {
                 tracing::warn!(path = %path.display(), offset = damage.offset, bytes = damage.bytes, "damage in a block file");
                 self.engine.counters.problem("damaged in part", path);
             }
-            files.push(Indexed { path: path.clone(), index });
+            files.push(Indexed { path: path.clone(), index, mapped });
         }
         self.drop_superseded(&mut files);
         files
@@ -423,7 +431,8 @@ impl<'a> Loading<'a> {
                     self.engine.counters.problem("block whose shape is nowhere", &file.path);
                     continue;
                 };
-                match Block::from_bytes(entry.bytes.clone(), Arc::clone(&shape), Some(entry.checksum)) {
+                let block = entry.block(shape).map(|block| if file.mapped { block } else { block.on_heap() });
+                match block {
                     // Half of a save that was under way: what it says is in the log, and in older blocks.
                     Ok(block) if block.header().as_of >= s && !block.check() => {
                         self.engine.counters.blocks_damaged.add(1);

@@ -293,7 +293,7 @@ pub struct MemoryStatus {
     pub head_bytes: u64,
     /// Blocks that are not saved.
     pub unsaved_block_bytes: u64,
-    /// Blocks that are saved, and on the heap until they are rolled.
+    /// Blocks that are saved, and on the heap all the same: their files cannot be mapped.
     pub saved_block_bytes: u64,
     /// Blocks whose bytes are those of a file: memory that the system can take back. Not in the total.
     pub mapped_block_bytes: u64,

@@ -1,6 +1,11 @@
 //! However long a host sends, and at whatever frequency: its files are few, and what is in them is what was sent.
 
-use crate::site::{NOW, Site, fill, stop, values};
+use std::sync::Arc;
+
+use store_disk::RealDisk;
+use store_server::engine::Engine;
+
+use crate::site::{NOW, Site, fill, filled, stop, values};
 
 /// Files and maps of a host: three long ones, one of which the oldest rows are older than the retention, one that
 /// takes more in, and one that is appended to.
@@ -56,4 +61,40 @@ fn starts_do_not_add_up_to_files() {
     }
     let engine = site.start();
     assert_eq!(values(&engine, "h", "power").len(), 6000);
+}
+
+#[test]
+fn saved_blocks_are_memory_only_where_files_cannot_be_mapped() {
+    for maps_max in [0, 10] {
+        let directory = tempfile::tempdir().unwrap();
+        let site = Site::new().with(|options| options.directory = directory.path().join("store"));
+        let disk = Arc::new(RealDisk::new(maps_max));
+        let start = || {
+            let engine = Engine::open_with(site.options.clone(), disk.clone(), site.clock.clone()).unwrap();
+            engine.load_all();
+            engine
+        };
+        let assert_kept = |engine: &Engine| {
+            let memory = engine.memory();
+            let (kept, other) = match maps_max {
+                0 => (memory.saved_block_bytes, memory.mapped_block_bytes),
+                _ => (memory.mapped_block_bytes, memory.saved_block_bytes),
+            };
+            assert!(kept > 0 && other == 0 && memory.unsaved_block_bytes == 0, "{maps_max}: {memory:?}");
+            assert_eq!(disk.maps(), usize::from(maps_max > 0));
+            assert_eq!(values(engine, "h", "load"), filled(NOW - 2000, 10, 200, 1));
+        };
+        let engine = start();
+        fill(&engine, "h", "load", NOW - 2000, 10, 200, 1);
+        site.save(&engine);
+        site.save(&engine);
+        assert_kept(&engine);
+        engine.roll("c", "h");
+        assert_kept(&engine);
+        stop(engine);
+        assert_eq!(disk.maps(), 0);
+        let engine = start();
+        assert_kept(&engine);
+        engine.roll("c", "h");
+    }
 }
