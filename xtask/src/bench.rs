@@ -5,6 +5,7 @@
 //! every sample. Its CPU time and memory are read from `/proc`.
 
 mod contender;
+mod influx;
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -63,9 +64,9 @@ pub(crate) struct Arguments {
     /// A program with the original's command line and interface, measured as well.
     #[arg(long, value_name = "NAME=PATH")]
     peer: Vec<String>,
-    /// Leaves VictoriaMetrics out, even where it is installed.
+    /// Leaves out VictoriaMetrics and InfluxDB, even where they are installed.
     #[arg(long)]
-    no_victoria: bool,
+    alone: bool,
     /// Our `wal-sync`; its default (`interval`) when absent.
     #[arg(long)]
     sync: Option<String>,
@@ -95,7 +96,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for peer in &arguments.peer {
         contenders.push(Contender::peer(peer)?);
     }
-    contenders.extend(Contender::victoria().filter(|_| !arguments.no_victoria));
+    if !arguments.alone {
+        contenders.extend(Contender::installed());
+    }
     let step_s = i64::from(arguments.frequency);
     let fleet = Fleet::new(FleetOptions {
         seed: arguments.seed,
@@ -170,6 +173,7 @@ impl Measuring<'_> {
         let launch = self.launch(directory)?;
         let mut server = Server::spawn(&launch)?;
         measured.add("first start: listening", millis(server.wait_listening()?));
+        api.prepare(&mut server.client()?)?;
         let samples = self.ingest(&server, measured)?;
         memory(&server, measured)?;
         let written = Instant::now();
@@ -201,6 +205,7 @@ impl Measuring<'_> {
         let launch = self.launch(directory)?;
         let mut server = Server::spawn(&launch)?;
         server.wait_listening()?;
+        api.prepare(&mut server.client()?)?;
         self.ingest(&server, &mut Measured::default())?;
         thread::sleep(QUIET);
         server.kill()?;

@@ -1,4 +1,4 @@
-//! The stores that are measured, and the two interfaces they speak.
+//! The stores that are measured, and the interfaces they speak.
 
 use std::env;
 use std::fs::File;
@@ -13,16 +13,17 @@ use store_loadgen::fleet::METRICS;
 use store_loadgen::http::Client;
 use store_loadgen::{Fleet, Scope};
 
+use super::influx;
 use crate::query::{self, Query, Request};
-use crate::server::Launch;
+use crate::server::{Launch, free_addr};
 
 /// Metrics of the node in the query of a job.
-const JOB_NODE_METRICS: [&str; 6] =
+pub(super) const JOB_NODE_METRICS: [&str; 6] =
     ["load_one", "mem_used", "node_power", "net_bytes_in", "net_bytes_out", "lustre_read"];
 /// Metrics that the query of a job sums over all threads.
-const JOB_THREAD_METRICS: [&str; 3] = ["flops_any", "flops_dp", "mem_bw"];
+pub(super) const JOB_THREAD_METRICS: [&str; 3] = ["flops_any", "flops_dp", "mem_bw"];
 /// Metrics of the query over all nodes.
-const OVERVIEW_METRICS: [&str; 3] = ["load_one", "mem_used", "node_power"];
+pub(super) const OVERVIEW_METRICS: [&str; 3] = ["load_one", "mem_used", "node_power"];
 /// Hosts of the query of a job.
 const JOB_HOSTS: u32 = 8;
 
@@ -59,6 +60,18 @@ pub(crate) enum Api {
     Original,
     /// VictoriaMetrics': line protocol in, PromQL out.
     Victoria,
+    /// InfluxDB's: line protocol in, InfluxQL out.
+    Influx,
+}
+
+/// Whom and which times the questions are about.
+#[derive(Debug, Clone)]
+pub(super) struct Spans {
+    pub(super) host: String,
+    pub(super) hosts: Vec<String>,
+    pub(super) everything: (i64, i64),
+    pub(super) hour: (i64, i64),
+    pub(super) minutes: (i64, i64),
 }
 
 /// A store to be measured.
@@ -82,24 +95,42 @@ pub(crate) struct Range<'a> {
 }
 
 impl Range<'_> {
-    fn begin_s(&self) -> i64 {
+    pub(super) fn begin_s(&self) -> i64 {
         self.fleet.time_s(0)
     }
 
-    fn end_s(&self) -> i64 {
+    pub(super) fn end_s(&self) -> i64 {
         self.fleet.time_s(self.steps)
+    }
+
+    fn spans(&self) -> Spans {
+        let fleet = self.fleet;
+        let (begin, end) = (self.begin_s(), self.end_s());
+        Spans {
+            host: fleet.host_name(fleet.options().hosts / 2),
+            hosts: (0..JOB_HOSTS.min(fleet.options().hosts)).map(|host| fleet.host_name(host)).collect(),
+            everything: (begin, end),
+            hour: (end - 3600, end),
+            minutes: (end - 300, end),
+        }
     }
 }
 
 impl Contender {
-    /// VictoriaMetrics, where it is installed.
-    pub(crate) fn victoria() -> Option<Self> {
-        let names = ["victoria-metrics", "victoria-metrics-prod"];
-        let path = env::var_os("PATH")?;
-        let binary = env::split_paths(&path)
-            .flat_map(|directory| names.map(|name| directory.join(name)))
-            .find(|path| path.is_file())?;
-        Some(Self { name: "VictoriaMetrics".to_owned(), binary, api: Api::Victoria })
+    /// VictoriaMetrics and InfluxDB, where they are installed.
+    pub(crate) fn installed() -> Vec<Self> {
+        let known: [(&str, &[&str], Api); 2] = [
+            ("VictoriaMetrics", &["victoria-metrics", "victoria-metrics-prod"], Api::Victoria),
+            ("InfluxDB", &["influxd"], Api::Influx),
+        ];
+        let path = env::var_os("PATH").unwrap_or_default();
+        let find = |(name, binaries, api): (&str, &[&str], Api)| {
+            let binary = env::split_paths(&path)
+                .flat_map(|directory| binaries.iter().map(move |binary| directory.join(binary)))
+                .find(|path| path.is_file())?;
+            Some(Self { name: name.to_owned(), binary, api })
+        };
+        known.into_iter().filter_map(find).collect()
     }
 
     /// `NAME=PATH`, a program with the original's interface.
@@ -147,6 +178,12 @@ impl Contender {
                 addr,
                 log: directory.join("server.log"),
             }),
+            Api::Influx => {
+                let config = directory.join("influxdb.conf");
+                File::create(&config)?
+                    .write_all(influx::config_text(addr, free_addr()?, &data).as_bytes())?;
+                Ok(Launch::with_config(&self.binary, directory, &config, addr))
+            }
         }
     }
 
@@ -162,18 +199,27 @@ impl Api {
         match self {
             Api::Original => "/api/write",
             Api::Victoria => "/write?precision=s",
+            Api::Influx => influx::WRITE_PATH,
         }
+    }
+
+    /// Makes a store that has no data yet ready to take some.
+    pub(crate) fn prepare(self, client: &mut Client) -> anyhow::Result<()> {
+        if self == Api::Influx {
+            let create = influx::create();
+            let head = client.request_twice(create.method, &create.path, &create.body, &mut Vec::new())?;
+            ensure!(head.status == 200, "the database was refused with {}", head.status);
+        }
+        Ok(())
     }
 
     /// A question as requests.
     pub(crate) fn ask(self, question: Question, range: Range<'_>) -> anyhow::Result<Vec<Ask>> {
         let fleet = range.fleet;
-        let host = fleet.host_name(fleet.options().hosts / 2);
-        let hosts: Vec<String> =
-            (0..JOB_HOSTS.min(fleet.options().hosts)).map(|host| fleet.host_name(host)).collect();
-        let (hour, minutes) = (range.end_s() - 3600, range.end_s() - 300);
-        let everything = (range.begin_s(), range.end_s());
+        let spans = range.spans();
+        let Spans { host, hosts, everything, hour, minutes } = spans.clone();
         match self {
+            Api::Influx => Ok(vec![influx::ask(question, &spans, fleet.options().frequency_s)]),
             Api::Original => {
                 let (span, queries, for_all_nodes) = match question {
                     Question::Threads => {
@@ -194,11 +240,11 @@ impl Api {
                             .iter()
                             .flat_map(|host| node(host).into_iter().chain(summed(host)))
                             .collect();
-                        ((hour, range.end_s()), queries, Vec::new())
+                        (hour, queries, Vec::new())
                     }
                     Question::Overview => {
                         let metrics = OVERVIEW_METRICS.iter().map(|&metric| metric.to_owned()).collect();
-                        ((minutes, range.end_s()), Vec::new(), metrics)
+                        (minutes, Vec::new(), metrics)
                     }
                 };
                 Ok(vec![original(fleet, span, queries, for_all_nodes)?])
@@ -218,13 +264,12 @@ impl Api {
                     let summed = JOB_THREAD_METRICS.map(|metric| {
                         format!("sum({metric}{{type=\"hwthread\",hostname=~\"{hosts}\"}}) by (hostname)")
                     });
-                    let span = (hour, range.end_s());
-                    summed.iter().chain([&node]).map(|query| promql(fleet, span, query)).collect()
+                    summed.iter().chain([&node]).map(|query| promql(fleet, hour, query)).collect()
                 }
                 Question::Overview => {
                     let metrics = OVERVIEW_METRICS.join("|");
                     let query = format!("{{__name__=~\"{metrics}\",type=\"node\"}}");
-                    vec![promql(fleet, (minutes, range.end_s()), &query)]
+                    vec![promql(fleet, minutes, &query)]
                 }
             }),
         }
@@ -237,6 +282,7 @@ impl Api {
         let ask = match self {
             Api::Original => original(fleet, span, Vec::new(), vec!["load_one".to_owned()])?,
             Api::Victoria => promql(fleet, span, "load_one{type=\"node\"}"),
+            Api::Influx => influx::one_of_each(span),
         };
         let mut bytes = Vec::new();
         let head = client.request_twice(ask.method, &ask.path, &ask.body, &mut bytes)?;
@@ -258,6 +304,7 @@ impl Api {
                 .flatten()
                 .count(),
             Api::Victoria => matrix(bytes)?.data.result.iter().map(|series| series.values.len()).sum(),
+            Api::Influx => influx::values(bytes)?.len(),
         };
         Ok(count as u64)
     }
@@ -307,6 +354,15 @@ impl Api {
                 }
                 let wanted = fleet.series_per_host() as u64 * u64::from(range.steps);
                 Ok(wanted.saturating_sub(found))
+            }
+            Api::Influx => {
+                let ask = influx::count_of(&name, range);
+                let mut bytes = Vec::new();
+                let head = client.request_twice(ask.method, &ask.path, &ask.body, &mut bytes)?;
+                ensure!(head.status == 200, "the count was answered with {}", head.status);
+                let found: f64 = influx::values(&bytes)?.iter().sum();
+                let wanted = fleet.series_per_host() as u64 * u64::from(range.steps);
+                Ok(wanted.saturating_sub(found as u64))
             }
         }
     }
@@ -374,7 +430,7 @@ fn promql(fleet: &Fleet, (from, to): (i64, i64), query: &str) -> Ask {
 }
 
 /// Percent-encodes everything but letters and digits.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' => char::from(byte).to_string(),
