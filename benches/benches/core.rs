@@ -10,6 +10,8 @@ use store_core::journal::Unlogged;
 use store_core::json;
 use store_core::line;
 use store_core::query::{Plan, Range};
+use store_core::row::Rows;
+use store_core::stamp::Stamp;
 use store_core::store::{Limits, Store};
 
 /// Lines of one host's message, parsed in full: what a line costs the first time it is seen.
@@ -52,20 +54,53 @@ fn append(c: &mut Criterion) {
     group.finish();
 }
 
-/// One series, and the sum over 64 threads, of a host with 600 rows.
-fn read(c: &mut Criterion) {
+/// Rows of a host to its head, and what is full of it to blocks.
+fn apply(c: &mut Criterion) {
     let fleet = fleet(1);
     let store = Store::new(catalog(&fleet), Limits::default(), None);
     let (mut journal, mut scratch) = (Unlogged::default(), Scratch::default());
-    for step in 0..600 {
+    store.ingest(&messages(&fleet, 0)[0], &TERMS, &mut journal, &mut scratch);
+    let host = store.all_hosts().remove(0);
+    let mut state = host.lock();
+    let head = state.buffers()[0].heads().next().expect("a head").clone();
+    let columns = columns(&fleet, 256);
+    let mut rows = Rows::default();
+    let mut step = 0;
+    let mut apply_one = || {
+        step += 1;
+        rows.clear();
+        let slot = head.base() + step * i64::from(fleet.options().frequency_s);
+        let cells = &mut rows.add(0, head.grid().anchor, slot).cells;
+        cells.extend((0..).zip(columns.iter().map(|column| column[step as usize % 256])));
+        host.apply(&mut state, rows.views(), Stamp(step as u64), TERMS.now);
+    };
+    let mut group = c.benchmark_group("apply");
+    group.throughput(Throughput::Elements(fleet.series_per_host() as u64));
+    group.bench_function("row of a host to head and block", |b| b.iter(&mut apply_one));
+    group.finish();
+    assert!(!state.buffers()[0].blocks().is_empty());
+}
+
+/// Answers from a host with 2,880 rows: two days of minutes.
+fn read(c: &mut Criterion) {
+    const ROWS: u32 = 2880;
+    let fleet = fleet(1);
+    let store = Store::new(catalog(&fleet), Limits::default(), None);
+    let (mut journal, mut scratch) = (Unlogged::default(), Scratch::default());
+    for step in 0..ROWS {
         store.ingest(&messages(&fleet, step)[0], &TERMS, &mut journal, &mut scratch);
     }
     let host = store.all_hosts().remove(0);
-    let range = Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 100_000 };
+    let range = Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 1_000_000 };
     let ask = |name: &str| {
         let (id, metric) = store.catalog().served(name).expect("a metric of the fleet");
         let plan = Plan::gather(&host.lock(), &[], id, &metric);
-        plan.read(&range).expect("an answer").expect("a series").values.len()
+        plan.read(&range).expect("an answer").expect("a series").values
+    };
+    let ask_text = |name: &str| {
+        let mut out = Vec::new();
+        json::push_values(&mut out, &ask(name));
+        out.len()
     };
     let names = store_loadgen::config::catalog(&fleet);
     let of_threads = |name: &&str| {
@@ -77,10 +112,12 @@ fn read(c: &mut Criterion) {
     };
     let node = names[0].0;
     let threads = names.iter().map(|entry| entry.0).find(of_threads).expect("a metric of hardware threads");
-    assert_eq!((ask(node), ask(threads)), (600, 600));
+    assert_eq!((ask(node).len(), ask(threads).len()), (ROWS as usize, ROWS as usize));
     let mut group = c.benchmark_group("read");
-    group.bench_function("one series, 600 values", |b| b.iter(|| ask(node)));
-    group.bench_function("64 series summed, 600 values", |b| b.iter(|| ask(threads)));
+    group.throughput(Throughput::Elements(u64::from(ROWS)));
+    group.bench_function("one series to text", |b| b.iter(|| ask_text(node)));
+    group.throughput(Throughput::Elements(64 * u64::from(ROWS)));
+    group.bench_function("64 series summed", |b| b.iter(|| ask(threads)));
     group.finish();
 }
 
@@ -99,7 +136,7 @@ fn print(c: &mut Criterion) {
     let expected: usize = values.iter().map(|value| format!("{value:.3},").len()).sum();
     assert_eq!(print_all(), expected + 1);
     let mut group = c.benchmark_group("print");
-    group.throughput(Throughput::Elements(values.len() as u64));
+    group.throughput(Throughput::Bytes(print_all() as u64));
     group.bench_function("values of a fleet", |b| b.iter(print_all));
     group.finish();
 }
@@ -121,8 +158,23 @@ fn seal(c: &mut Criterion) {
     let mut group = c.benchmark_group("seal");
     group.throughput(Throughput::Elements(columns.len() as u64 * 256));
     group.bench_function("encode", |b| b.iter(encode_all));
+    let encoded: Vec<Vec<u8>> = columns
+        .iter()
+        .map(|column| {
+            let mut out = Vec::new();
+            codec::encode(column, &mut out);
+            out
+        })
+        .collect();
+    let mut values = vec![0.0; 256];
+    let mut decode_all = || {
+        for column in &encoded {
+            codec::decode(column, 256, 0..256, &mut values).expect("what was encoded");
+        }
+    };
+    group.bench_function("decode", |b| b.iter(&mut decode_all));
     group.finish();
 }
 
-criterion_group!(benches, parse, append, read, print, seal);
+criterion_group!(benches, parse, append, apply, read, print, seal);
 criterion_main!(benches);
