@@ -297,7 +297,8 @@ fn read_back(
     let blocks = index.blocks.iter().zip(merged).map(|(found, block)| {
         let back = found.block(Arc::clone(shape)).ok()?;
         let body = file.slice(found.body());
-        (back.header() == block.header() && back.check()).then(|| Arc::new(back.moved_to_file(body)))
+        (back.header() == block.header() && back.check())
+            .then(|| Arc::new(back.moved_to_file(body, found.checksum)))
     });
     blocks.collect::<Option<_>>().ok_or_else(differs)
 }

@@ -162,7 +162,7 @@ impl Engine {
                 .iter()
                 .filter(|held| held.state == BlockState::Saved && headers.contains(held.block.header()))
                 .map(|held| Arc::clone(&held.block))
-                .filter(|block| block.check())
+                .filter(|block| block.check_again())
                 .collect();
             again.iter().for_each(|block| buffer.mark_unsaved(block, first));
         }
