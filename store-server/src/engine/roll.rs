@@ -1,5 +1,6 @@
 //! Rolling: the short blocks of a host's files become long ones, and its files few.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ const ROLL_BLOCKS: usize = 16;
 /// Block files of one host that were not rolled yet, from which a roll is worth its while.
 const ROLL_FILES: usize = 4;
 
-/// A rolled file takes more in until it spans this part of the retention. Together with the part that is older than
+/// A rolled file takes more in until its rows are this part of the retention. Together with the part that is older than
 /// it, and the file that is appended to, these are five files of a host, whatever its frequency.
 const SPANS: i64 = 3;
 
@@ -198,7 +199,7 @@ impl Engine {
     fn sources(&self, dir: &Path) -> Vec<PathBuf> {
         let files = HostFiles::list(&*self.disk, dir).map(|files| files.numbered).unwrap_or_default();
         let mut sources = Vec::new();
-        let mut newest: Option<(Timestamp, Timestamp, PathBuf)> = None;
+        let mut newest: Option<(i64, Timestamp, PathBuf)> = None;
         for file in files.iter().filter(|file| !file.json) {
             let path = dir.join(&file.name);
             let Ok(front) = self.disk.read_front(&path, blockfile::HEADER_BYTES) else { continue };
@@ -207,23 +208,27 @@ impl Engine {
             }
             if !front_of(&front).rolled {
                 sources.push(path);
-            } else if let Some((from, to)) = self.span(&path)
+            } else if let Some((seconds, to)) = self.span(&path)
                 && newest.as_ref().is_none_or(|(_, known, _)| to > *known)
             {
-                newest = Some((from, to, path));
+                newest = Some((seconds, to, path));
             }
         }
-        let is_short = |from: Timestamp, to: Timestamp| to - from < self.options.retention_s / SPANS;
         if !sources.is_empty() {
-            sources.extend(newest.filter(|(from, to, _)| is_short(*from, *to)).map(|(.., path)| path));
+            let is_short = |seconds: i64| seconds < self.options.retention_s / SPANS;
+            sources.extend(newest.filter(|(seconds, ..)| is_short(*seconds)).map(|(.., path)| path));
         }
         sources
     }
 
-    /// From the first row of a block file to behind the last one.
-    fn span(&self, path: &Path) -> Option<(Timestamp, Timestamp)> {
+    /// The seconds that the rows of a block file are of, and the time behind the last one. Not from the first one to
+    /// there: a late sample would make each file long in which it lies.
+    fn span(&self, path: &Path) -> Option<(i64, Timestamp)> {
         let headers = self.headers_in(std::slice::from_ref(&path.to_owned()));
-        let from = headers.iter().map(|header| header.base).min()?;
-        Some((from, headers.iter().map(BlockHeader::end).max()?))
+        let mut seconds: HashMap<u16, i64> = HashMap::new();
+        for header in &headers {
+            *seconds.entry(header.buffer).or_default() += header.end() - header.base;
+        }
+        Some((seconds.into_values().max()?, headers.iter().map(BlockHeader::end).max()?))
     }
 }

@@ -113,3 +113,29 @@ fn a_late_sample_takes_nothing_over_that_rots_in_a_mapped_file() {
         fill(engine, "h", "load", NOW + 1000, 10, 1, 101);
     });
 }
+
+#[test]
+fn late_samples_do_not_add_up_to_files() {
+    let site = Site::new().with(|options| options.retention_s = 20_000);
+    let engine = site.start();
+    let mut most = 0;
+    for at in (0..30_000).step_by(100) {
+        site.clock.set(NOW + at + 100);
+        fill(&engine, "h", "power", NOW + at, 1, 100, at);
+        // One that is nearly as old as the retention, now and then, in a block that was saved long ago.
+        if at > 15_000 && at % 800 == 0 {
+            fill(&engine, "h", "power", NOW + at - 15_000, 1, 1, at);
+        }
+        engine.tick();
+        engine.sweep();
+        if at % 800 == 0 {
+            engine.clean_up();
+        }
+        most = most.max(site.host_files().len());
+    }
+    let status = engine.status().saves;
+    assert!(most <= FILES_MAX && status.rolls >= 10 && status.rolls_failed == 0, "{most} files, {status:?}");
+    let seen = values(&engine, "h", "power");
+    stop(engine);
+    assert_eq!(values(&site.start(), "h", "power"), seen);
+}
