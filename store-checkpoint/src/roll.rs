@@ -298,7 +298,7 @@ fn read_back(
         let back = found.block(Arc::clone(shape)).ok()?;
         (back.header() == block.header() && back.check()).then(|| {
             Arc::new(match &file {
-                Some(file) => back.moved_to_file(file.slice(found.body())),
+                Some(file) => back.moved_to_file(file.slice(found.body()), found.checksum),
                 None => back.on_heap(),
             })
         })

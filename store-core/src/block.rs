@@ -84,7 +84,7 @@ pub struct Block {
     header: BlockHeader,
     body: Bytes,
     shape: Arc<Shape>,
-    /// Set when the block was read from a file whose bytes were not checked yet.
+    /// Set when `body` is that of a file, under this checksum.
     checksum: Option<Checksum>,
     /// Whether `body` is of a file.
     in_file: bool,
@@ -300,21 +300,22 @@ impl Block {
         }
     }
 
-    /// The same block with its body in a file that it was written to.
+    /// The same block with its body in a file that it was written to, under `checksum`.
     ///
     /// What a write gave to the system is what it gives back; that a disk forgets is found when the file is rolled,
-    /// or read by the next start.
+    /// or read by the next start, or when the rows are to be written once more: see
+    /// [`check_again`](Self::check_again).
     ///
     /// # Panics
     /// If `body` has not the length of the body.
     #[must_use]
-    pub fn moved_to_file(&self, body: Bytes) -> Self {
+    pub fn moved_to_file(&self, body: Bytes, checksum: Checksum) -> Self {
         assert_eq!(body.len(), self.body.len(), "the body as it was written");
         Self {
             header: self.header,
             body,
             shape: Arc::clone(&self.shape),
-            checksum: None,
+            checksum: Some(checksum),
             in_file: true,
             checked: AtomicU8::new(if self.check() { GOOD } else { BAD }),
         }
@@ -342,6 +343,15 @@ impl Block {
                 good
             }
         }
+    }
+
+    /// The same, and reads them once more if they are those of a file, which may have rotted since: to be asked
+    /// before the rows get a new checksum, under which that would never be noticed.
+    pub fn check_again(&self) -> bool {
+        if self.checksum.is_some() {
+            self.checked.store(UNCHECKED, Ordering::Relaxed);
+        }
+        self.check()
     }
 
     /// The encoded values of a column; `None` if it has no sample here, or came later than this block.

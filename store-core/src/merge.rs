@@ -45,7 +45,7 @@ impl Table {
         let (here, there) = (((from - self.base) / step) as usize, ((from - header.base) / step) as usize);
         let rows = ((to - from) / step) as usize;
         // Of a damaged block only the range is known: what is older must not show in its place.
-        let intact = block.check();
+        let intact = block.check_again();
         for index in 0..self.width.min(header.columns) {
             let filled = intact && block.payload(index).is_some();
             let column = match self.columns.get_mut(&index) {

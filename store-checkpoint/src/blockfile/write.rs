@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use store_core::Timestamp;
-use store_core::block::{BLOCK_HEADER_BYTES, Block};
+use store_core::block::{BLOCK_HEADER_BYTES, Block, Checksum};
 use store_core::metric::Catalog;
 use store_core::shape::{Shape, ShapeHash};
 use store_disk::{Disk, DiskFile, Lineage, frame};
@@ -92,8 +92,15 @@ pub struct Moved {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
-    /// Where the body of each block stands in the file, in the order given.
-    pub(crate) bodies: Vec<Range<usize>>,
+    /// Where each block stands in the file, in the order given.
+    pub(crate) places: Vec<Place>,
+}
+
+/// Where a block stands in a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    body: Range<usize>,
+    checksum: Checksum,
 }
 
 /// Makes the bytes of one block file, append by append.
@@ -126,7 +133,7 @@ impl Encoder {
         blocks: &[Arc<Block>],
         floors: &[FloorsFrame],
     ) -> Result<Encoded, BlockFileError> {
-        if let Some(bad) = blocks.iter().find(|block| !block.check()) {
+        if let Some(bad) = blocks.iter().find(|block| !block.check_again()) {
             return Err(BlockFileError::BadBlock { path: path.to_owned(), base: bad.header().base });
         }
         let mut shapes: Vec<(ShapeHash, Vec<u8>)> = Vec::new();
@@ -151,27 +158,34 @@ impl Encoder {
             out.extend_from_slice(&self.header.encode());
         }
         let (start, seed) = (self.offset, seed(self.header.identity));
-        // Returns where the payload ends.
-        let mut push = |kind, payload: &[&[u8]]| {
+        let push = |out: &mut Vec<u8>, kind, payload: &[&[u8]]| {
             let offset = start + out.len() as u64;
-            frame::encode_into(&mut out, seed, offset, kind, payload);
-            start as usize + out.len() - (frame::OVERHEAD_BYTES - frame::HEADER_BYTES)
+            frame::encode_into(out, seed, offset, kind, payload);
         };
         for (_, bytes) in &shapes {
-            push(KIND_SHAPE, &[bytes]);
+            push(&mut out, KIND_SHAPE, &[bytes]);
         }
-        let mut bodies = Vec::with_capacity(blocks.len());
+        let mut places = Vec::with_capacity(blocks.len());
         for (header, body) in &blocks {
-            let end = push(KIND_BLOCK, &[header, body]);
-            bodies.push(end - body.len()..end);
+            push(&mut out, KIND_BLOCK, &[header, body]);
+            places.extend(last_place(&out, start as usize, body.len()));
         }
         for bytes in &floors {
-            push(KIND_FLOORS, &[bytes]);
+            push(&mut out, KIND_FLOORS, &[bytes]);
         }
         self.shapes.extend(shapes.iter().map(|(hash, _)| *hash));
         self.offset += out.len() as u64;
-        Ok(Encoded { bytes: out, bodies })
+        Ok(Encoded { bytes: out, places })
     }
+}
+
+/// Where the block stands whose frame ends `out`, which is to be written at `start`.
+fn last_place(out: &[u8], start: usize, body_bytes: usize) -> Option<Place> {
+    let (payload, crc) = out.split_last_chunk::<4>()?;
+    let body = payload.len() - body_bytes;
+    let prefix = *out.get(..body - BLOCK_HEADER_BYTES)?.last_chunk::<4>()?;
+    let checksum = Checksum { prefix, crc: u32::from_le_bytes(*crc) };
+    Some(Place { body: start + body..start + payload.len(), checksum })
 }
 
 fn encode_floors(frame: &FloorsFrame) -> Vec<u8> {
@@ -195,8 +209,8 @@ pub struct BlockFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     encoder: Encoder,
-    /// The blocks in the file, as memory holds them, and where their bodies stand.
-    placed: Vec<(Weak<Block>, Range<usize>)>,
+    /// The blocks in the file, as memory holds them, and where they stand.
+    placed: Vec<(Weak<Block>, Place)>,
     given_up: bool,
 }
 
@@ -239,12 +253,12 @@ impl BlockFile {
         floors: &[FloorsFrame],
     ) -> Result<u64, BlockFileError> {
         self.check_not_given_up()?;
-        let Encoded { bytes, bodies } = self.encoder.encode(&self.path, catalog, blocks, floors)?;
+        let Encoded { bytes, places } = self.encoder.encode(&self.path, catalog, blocks, floors)?;
         self.file.append(&bytes).map_err(|source| {
             self.given_up = true;
             BlockFileError::Append { path: self.path.clone(), source }
         })?;
-        self.placed.extend(blocks.iter().map(Arc::downgrade).zip(bodies));
+        self.placed.extend(blocks.iter().map(Arc::downgrade).zip(places));
         Ok(bytes.len() as u64)
     }
 
@@ -268,10 +282,10 @@ impl BlockFile {
         // Where it cannot be mapped the blocks stay where they are.
         let Ok(Some(file)) = self.file.map() else { return Vec::new() };
         let mut moved = Vec::new();
-        self.placed.retain_mut(|(block, body)| {
+        self.placed.retain_mut(|(block, Place { body, checksum })| {
             let Some(from) = block.upgrade() else { return false };
             if body.end <= file.len() {
-                let to = Arc::new(from.moved_to_file(file.slice(body.clone())));
+                let to = Arc::new(from.moved_to_file(file.slice(body.clone()), *checksum));
                 *block = Arc::downgrade(&to);
                 moved.push(Moved { from, to });
             }

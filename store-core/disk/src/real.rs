@@ -318,6 +318,8 @@ fn map_if_can(shared: &Arc<Shared>, file: &File, len: u64) -> io::Result<Option<
     Ok(Some(Bytes::from_owner(Mapped { map, _slot: slot })))
 }
 
+/// Maps without advice to the system: the first use of a block reads all of it, to verify it, and a cold disk takes
+/// ten times as long for that page by page.
 fn map_file(file: &File, len: u64) -> io::Result<memmap2::Mmap> {
     let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
     // SAFETY: the map is read-only and private to this process, and nothing here overwrites or cuts what is
@@ -327,11 +329,9 @@ fn map_file(file: &File, len: u64) -> io::Result<memmap2::Mmap> {
     // readers stand because they check bounds at each access and trust no content that a checksum did not
     // vouch for. See the documentation of `RealDisk`.
     #[expect(unsafe_code, reason = "the only map of the project; no safe way to map exists")]
-    let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) }?;
-    // Blocks are read here and there: reading ahead would fill the cache with what nobody asked for. Only a
-    // hint, so a refusal changes nothing.
-    drop(map.advise(memmap2::Advice::Random));
-    Ok(map)
+    unsafe {
+        memmap2::MmapOptions::new().len(len).map(file)
+    }
 }
 
 /// Calls again what a signal interrupted; reads, writes and file syncs of std do so themselves.

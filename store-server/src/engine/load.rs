@@ -12,7 +12,6 @@ use store_checkpoint::blockfile::{self, Index};
 use store_checkpoint::files::{self, CURRENT_WAL, HostFiles};
 use store_checkpoint::load::load_listed;
 use store_checkpoint::roll;
-use store_core::Timestamp;
 use store_core::anchors::Anchors;
 use store_core::block::{Block, BlockState};
 use store_core::buffer::Buffer;
@@ -27,6 +26,7 @@ use store_wal::v1;
 
 use super::Engine;
 use super::open::{describe, front_of};
+use super::roll::Unrolled;
 use super::scribe::stamp;
 use super::tail::{Frame, LogTail};
 use super::waiting::Phase;
@@ -42,12 +42,10 @@ pub(super) struct OnDisk {
     pub(super) block_files: Vec<PathBuf>,
     /// Dumps of this process, in the order of time.
     pub(super) dumps: Vec<super::checkpoint::DumpFile>,
-    /// Blocks in files that were not rolled yet.
-    pub(super) unrolled_blocks: usize,
-    /// Such files.
-    pub(super) unrolled_files: usize,
-    /// When this process came to know of the first of them, by the clock.
-    pub(super) unrolled_since: Option<Timestamp>,
+    /// What is in files that were not rolled yet.
+    pub(super) unrolled: Unrolled,
+    /// Length of the newest file that was.
+    pub(super) rolled_bytes: u64,
     /// Block files with damage, that go aside once what could be read of them is saved elsewhere.
     pub(super) damaged: Vec<PathBuf>,
 }
@@ -414,13 +412,17 @@ impl<'a> Loading<'a> {
     fn take_blocks(&mut self, files: &[Indexed], oldest: i64) {
         let s = stamp(self.engine.log.start());
         let mut found: Vec<Arc<Block>> = Vec::new();
+        let mut newest = i64::MIN;
         for file in files {
             self.on_disk.block_files.push(file.path.clone());
             let ours = file.index.lineage == Some(self.engine.lineage);
+            let (blocks, bytes) = (&file.index.blocks, file.index.file_bytes);
             if !file.index.rolled {
-                self.on_disk.unrolled_files += 1;
-                self.on_disk.unrolled_since = Some(self.engine.clock.now_s());
-                self.on_disk.unrolled_blocks += file.index.blocks.len();
+                self.on_disk.unrolled.add_file(blocks.len(), bytes, self.engine.clock.now_s());
+            } else if let Some(end) = blocks.iter().map(|found| found.header.end()).max()
+                && end > newest
+            {
+                (newest, self.on_disk.rolled_bytes) = (end, bytes);
             }
             for entry in &file.index.blocks {
                 if entry.header.end() < oldest {

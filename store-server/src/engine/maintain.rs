@@ -18,6 +18,7 @@ use super::Engine;
 use super::load::newest_slot;
 use super::open::describe;
 use super::options::Cleanup;
+use super::roll::ROLL_BYTES_MAX;
 use super::save::{Saved, Seal};
 use super::scribe::stamp;
 use super::waiting::Phase;
@@ -161,10 +162,11 @@ impl Engine {
         self.verify_blocks();
         self.heed_memory_cap();
         if !self.is_dumping() {
+            let mut rolled_bytes = 0;
             for host in self.store.all_hosts() {
                 self.set_damaged_aside(&host);
-                if self.is_worth_a_roll(&host) {
-                    self.roll_host(&host);
+                if rolled_bytes < ROLL_BYTES_MAX && self.is_worth_a_roll(&host) {
+                    rolled_bytes += self.roll_host(&host);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Rolling: the short blocks of a host's files become long ones, and its files few.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,12 +23,45 @@ const ROLL_BLOCKS: usize = 16;
 /// Block files of one host that were not rolled yet, from which a roll is worth its while.
 const ROLL_FILES: usize = 4;
 
-/// A rolled file takes more in until it spans this part of the retention. Together with the part that is older than
+/// A rolled file takes more in until its rows are this part of the retention. Together with the part that is older than
 /// it, and the file that is appended to, these are five files of a host, whatever its frequency.
 const SPANS: i64 = 3;
 
+/// A file that is rolled again is at most so many times as long as what it takes in: so often a byte is written anew
+/// on its way to a long file, whatever the frequency.
+const REWRITTEN_MAX: u64 = 8;
+
+/// Bytes of rolled files that one sweep makes; the hosts that come behind have to wait for the next one. Seals and
+/// saves wait meanwhile.
+pub(super) const ROLL_BYTES_MAX: u64 = 64 << 20;
+
 /// What is not rolled after this part of the retention is rolled however little it is.
 const AGES: i64 = 4;
+
+/// What of a host was not rolled yet.
+#[derive(Debug, Default)]
+pub(super) struct Unrolled {
+    blocks: usize,
+    bytes: u64,
+    files: usize,
+    /// When this process came to know of the first of it, by the clock.
+    since: Option<Timestamp>,
+}
+
+impl Unrolled {
+    /// Notes blocks that were appended to a file.
+    pub(super) fn add(&mut self, blocks: usize, bytes: u64, now: Timestamp) {
+        self.blocks += blocks;
+        self.bytes += bytes;
+        self.since.get_or_insert(now);
+    }
+
+    /// Notes a file that was found.
+    pub(super) fn add_file(&mut self, blocks: usize, bytes: u64, now: Timestamp) {
+        self.files += 1;
+        self.add(blocks, bytes, now);
+    }
+}
 
 impl Engine {
     pub(super) fn is_worth_a_roll(&self, host: &Host) -> bool {
@@ -35,9 +69,11 @@ impl Engine {
         let long_ago = self.clock.now_s() - self.options.retention_s / AGES;
         let on_disk = self.on_disk();
         on_disk.get(&host.number()).is_some_and(|on_disk| {
-            on_disk.unrolled_blocks >= ROLL_BLOCKS * buffers
-                || on_disk.unrolled_files >= ROLL_FILES
-                || on_disk.unrolled_since.is_some_and(|since| since <= long_ago)
+            let unrolled = &on_disk.unrolled;
+            let many = unrolled.blocks >= ROLL_BLOCKS * buffers;
+            many && unrolled.bytes * REWRITTEN_MAX >= on_disk.rolled_bytes
+                || unrolled.files >= ROLL_FILES
+                || unrolled.since.is_some_and(|since| since <= long_ago)
         })
     }
 
@@ -48,8 +84,8 @@ impl Engine {
         }
     }
 
-    /// Merges block files of a host. Only while everything of it is saved.
-    pub(super) fn roll_host(&self, host: &Host) {
+    /// Merges block files of a host. Only while everything of it is saved. Returns the bytes that were written.
+    pub(super) fn roll_host(&self, host: &Host) -> u64 {
         let mut saver = self.saver();
         let (shape, floors) = {
             let state = host.lock();
@@ -59,7 +95,7 @@ impl Engine {
                     .iter()
                     .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
             if state.is_loading() || !all_saved {
-                return;
+                return 0;
             }
             let floors: Vec<_> = state.floors().iter().map(|floor| (floor.column, floor.before)).collect();
             (Arc::clone(state.shape()), floors)
@@ -97,8 +133,10 @@ impl Engine {
             sources.push(path.clone());
             rolled = roll_them(&sources);
         }
+        let mut bytes = None;
         match rolled {
             Ok(rolled) => {
+                bytes = Some(rolled.bytes);
                 self.take_rolled(host, rolled, &headers);
                 self.counters.rolls.add(1);
             }
@@ -116,8 +154,10 @@ impl Engine {
         }
         // Also after an error: the next try comes when more is to be gained.
         if let Some(on_disk) = self.on_disk().get_mut(&host.number()) {
-            (on_disk.unrolled_blocks, on_disk.unrolled_files, on_disk.unrolled_since) = (0, 0, None);
+            on_disk.unrolled = Unrolled::default();
+            on_disk.rolled_bytes = bytes.unwrap_or(on_disk.rolled_bytes);
         }
+        bytes.unwrap_or_default()
     }
 
     /// Puts rolled blocks in the place of those that they hold. A block that was patched meanwhile stays, and has
@@ -162,7 +202,7 @@ impl Engine {
                 .iter()
                 .filter(|held| held.state == BlockState::Saved && headers.contains(held.block.header()))
                 .map(|held| Arc::clone(&held.block))
-                .filter(|block| block.check())
+                .filter(|block| block.check_again())
                 .collect();
             again.iter().for_each(|block| buffer.mark_unsaved(block, first));
         }
@@ -198,7 +238,7 @@ impl Engine {
     fn sources(&self, dir: &Path) -> Vec<PathBuf> {
         let files = HostFiles::list(&*self.disk, dir).map(|files| files.numbered).unwrap_or_default();
         let mut sources = Vec::new();
-        let mut newest: Option<(Timestamp, Timestamp, PathBuf)> = None;
+        let mut newest: Option<(i64, Timestamp, PathBuf)> = None;
         for file in files.iter().filter(|file| !file.json) {
             let path = dir.join(&file.name);
             let Ok(front) = self.disk.read_front(&path, blockfile::HEADER_BYTES) else { continue };
@@ -207,23 +247,27 @@ impl Engine {
             }
             if !front_of(&front).rolled {
                 sources.push(path);
-            } else if let Some((from, to)) = self.span(&path)
+            } else if let Some((seconds, to)) = self.span(&path)
                 && newest.as_ref().is_none_or(|(_, known, _)| to > *known)
             {
-                newest = Some((from, to, path));
+                newest = Some((seconds, to, path));
             }
         }
-        let is_short = |from: Timestamp, to: Timestamp| to - from < self.options.retention_s / SPANS;
         if !sources.is_empty() {
-            sources.extend(newest.filter(|(from, to, _)| is_short(*from, *to)).map(|(.., path)| path));
+            let is_short = |seconds: i64| seconds < self.options.retention_s / SPANS;
+            sources.extend(newest.filter(|(seconds, ..)| is_short(*seconds)).map(|(.., path)| path));
         }
         sources
     }
 
-    /// From the first row of a block file to behind the last one.
-    fn span(&self, path: &Path) -> Option<(Timestamp, Timestamp)> {
+    /// The seconds that the rows of a block file are of, and the time behind the last one. Not from the first one to
+    /// there: a late sample would make each file long in which it lies.
+    fn span(&self, path: &Path) -> Option<(i64, Timestamp)> {
         let headers = self.headers_in(std::slice::from_ref(&path.to_owned()));
-        let from = headers.iter().map(|header| header.base).min()?;
-        Some((from, headers.iter().map(BlockHeader::end).max()?))
+        let mut seconds: HashMap<u16, i64> = HashMap::new();
+        for header in &headers {
+            *seconds.entry(header.buffer).or_default() += header.end() - header.base;
+        }
+        Some((seconds.into_values().max()?, headers.iter().map(BlockHeader::end).max()?))
     }
 }

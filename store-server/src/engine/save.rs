@@ -157,8 +157,8 @@ impl Engine {
                     saved.blocks += unsaved.blocks.len() as u64;
                     let mut on_disk = self.on_disk();
                     let on_disk = on_disk.entry(unsaved.host.number()).or_default();
-                    on_disk.unrolled_blocks += unsaved.blocks.len();
-                    on_disk.unrolled_since.get_or_insert(self.clock.now_s());
+                    let bytes = unsaved.blocks.iter().map(|block| block.bytes() as u64).sum();
+                    on_disk.unrolled.add(unsaved.blocks.len(), bytes, self.clock.now_s());
                 }
                 Err(e) => {
                     saved.failed += 1;

@@ -35,7 +35,8 @@ const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// An answer longer than about this is sent while the rest of it is made, bytes.
 const WHOLE_BYTES_MAX: usize = 1 << 20;
 
-/// Longest request that is begun without calling another thread, bytes.
+/// Longest request that is begun without calling another thread, and most that the [`paths`] of one of its queries
+/// take, bytes.
 const HERE_BYTES_MAX: usize = 128 << 10;
 /// How long an answer is made without calling another thread; the selection that takes it beyond that is ended.
 const HERE_TIME_MAX: Duration = Duration::from_millis(1);
@@ -79,7 +80,12 @@ fn begin_here<'r>(app: &App, body: &'r Received) -> Result<Option<(Making<'r>, b
     let make = || {
         let deadline = Instant::now() + HERE_TIME_MAX;
         let mut making = Making::begin(app, body.bytes())?;
+        if making.walk.paths_bytes() > HERE_BYTES_MAX {
+            return Ok(Some((making, false)));
+        }
         let is_done = making.go_on(app, |bytes| bytes >= WHOLE_BYTES_MAX || Instant::now() >= deadline)?;
+        // It may have to wait for a thread.
+        making.count_text()?;
         Ok(Some((making, is_done)))
     };
     // A panic was logged by the hook; the client learns that it is not its fault.
@@ -90,6 +96,8 @@ fn begin_here<'r>(app: &App, body: &'r Received) -> Result<Option<(Making<'r>, b
 struct Making<'r> {
     walk: Walk<'r>,
     held: Held,
+    /// Bytes of the answer that are counted in `held`.
+    text_bytes: usize,
 }
 
 impl<'r> Making<'r> {
@@ -103,23 +111,39 @@ impl<'r> Making<'r> {
             return Err(ApiError::busy("no memory left for queries"));
         }
         let request = QueryRequest::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        Ok(Self { walk: Walk::begin(app.store.as_ref(), request, app.limits.points)?, held })
+        let walk = Walk::begin(app.store.as_ref(), request, app.limits.points)?;
+        let bytes = walk.paths_bytes();
+        if bytes > REQUEST_BYTES_MAX {
+            return Err(ApiError::too_large("too many selections, or names too long, in one query"));
+        }
+        if !held.grow(bytes) {
+            return Err(ApiError::busy("no memory left for queries"));
+        }
+        Ok(Self { walk, held, text_bytes: 0 })
     }
 
     fn go_on(&mut self, app: &App, is_enough: impl Fn(usize) -> bool) -> Result<bool, ApiError> {
         self.walk.go_on(app.store.as_ref(), is_enough)
     }
 
+    /// Counts what is made so far in the budget.
+    fn count_text(&mut self) -> Result<(), ApiError> {
+        let bytes = self.walk.text_bytes();
+        if !self.held.grow(bytes.saturating_sub(self.text_bytes)) {
+            return Err(ApiError::busy("no memory left for answers"));
+        }
+        self.text_bytes = bytes.max(self.text_bytes);
+        Ok(())
+    }
+
     fn into_owned(self) -> Making<'static> {
-        Making { walk: self.walk.into_owned(), held: self.held }
+        Making { walk: self.walk.into_owned(), held: self.held, text_bytes: self.text_bytes }
     }
 
     /// What is made so far, and the rest as the client takes it.
     fn respond(mut self, app: Arc<App>, is_done: bool) -> Result<Response, ApiError> {
+        self.count_text()?;
         let text = self.walk.take();
-        if !self.held.grow(text.capacity()) {
-            return Err(ApiError::busy("no memory left for answers"));
-        }
         if is_done {
             return Ok(counted_json(text, self.held));
         }
@@ -134,6 +158,25 @@ fn selections(query: &Query<'_>) -> usize {
         (false, false) => query.type_ids.len(),
         (false, true) => query.type_ids.len().saturating_mul(query.subtype_ids.len()),
     }
+}
+
+/// Bytes that the [`paths`] of a query take, at most: names are not bounded, and each is written out for each
+/// selection.
+fn paths_bytes(query: &Query<'_>) -> usize {
+    let Some(kind) = query.type_.as_deref() else { return 0 };
+    // With what the allocator keeps of each.
+    let names = |kind: &str, ids: &[request::Text<'_>]| {
+        let each = kind.len() + 2 * size_of::<PathElement>();
+        ids.iter().map(|id| id.len() + each).fold(0, usize::saturating_add)
+    };
+    let here = names(kind, &query.type_ids);
+    let below = query.subtype.as_deref().map_or(0, |subtype| names(subtype, &query.subtype_ids));
+    if query.aggregate || query.subtype.is_none() {
+        return here.saturating_add(below).saturating_add(selections(query).saturating_mul(64));
+    }
+    let each_below = here.saturating_mul(query.subtype_ids.len());
+    let each_here = below.saturating_mul(query.type_ids.len());
+    each_below.saturating_add(each_here).saturating_add(selections(query).saturating_mul(64))
 }
 
 /// Whether both queries have the same [`paths`].

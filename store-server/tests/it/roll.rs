@@ -1,8 +1,10 @@
 //! However long a host sends, and at whatever frequency: its files are few, and what is in them is what was sent.
 
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use store_disk::RealDisk;
+use store_checkpoint::blockfile;
+use store_disk::{ManualClock, RealDisk};
 use store_server::engine::Engine;
 
 use crate::site::{NOW, Site, fill, filled, stop, values};
@@ -97,4 +99,83 @@ fn saved_blocks_are_memory_only_where_files_cannot_be_mapped() {
         assert_kept(&engine);
         engine.roll("c", "h");
     }
+}
+
+/// Writes a file with three blocks, lets the second one rot, does something, and looks at what is left.
+fn rots_in_a_mapped_file(then: impl FnOnce(&Engine)) {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new().with(|options| options.directory = dir.path().to_owned());
+    let start = || {
+        let clock = Arc::<ManualClock>::clone(&site.clock);
+        let engine = Engine::open_with(site.options.clone(), Arc::new(RealDisk::default()), clock).unwrap();
+        engine.load_all();
+        engine
+    };
+    let engine = start();
+    site.clock.set(NOW + 3000);
+    fill(&engine, "h", "load", NOW, 10, 300, 1);
+    site.save(&engine);
+    // Seen through the map, as when the system reads a page again.
+    let file = std::fs::read_dir(dir.path().join("c/h")).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(&file).unwrap();
+    let at = blockfile::index(&bytes.clone().into()).blocks[1].body().end - 5;
+    let written = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    written.write_all_at(&[bytes[at] ^ 0x10], at as u64).unwrap();
+
+    then(&engine);
+    engine.roll("c", "h");
+    site.save(&engine);
+    engine.sweep();
+    let sent = filled(NOW, 10, 300, 1);
+    let assert_sent = |engine: &Engine| {
+        let seen = values(engine, "h", "load");
+        let wrong: Vec<_> = seen.iter().filter(|(slot, value)| sent.get(slot) != Some(value)).collect();
+        assert!(seen.len() >= 200 && wrong.is_empty(), "{} values, never sent: {wrong:?}", seen.len());
+    };
+    assert_sent(&engine);
+    stop(engine);
+    assert_sent(&start());
+}
+
+#[test]
+fn what_rots_in_a_mapped_file_is_not_saved_again() {
+    rots_in_a_mapped_file(|_| {});
+}
+
+#[test]
+fn a_late_sample_takes_nothing_over_that_rots_in_a_mapped_file() {
+    rots_in_a_mapped_file(|engine| {
+        // What stands in the block around it must not be written anew.
+        fill(engine, "h", "load", NOW + 1000, 10, 1, 101);
+    });
+}
+
+#[test]
+fn late_samples_do_not_add_up_to_files() {
+    let site = Site::new().with(|options| options.retention_s = 20_000);
+    let engine = site.start();
+    let mut most = 0;
+    for at in (0..30_000).step_by(100) {
+        site.clock.set(NOW + at + 100);
+        fill(&engine, "h", "power", NOW + at, 1, 100, at);
+        // One that is nearly as old as the retention, now and then, in a block that was saved long ago.
+        if at > 15_000 && at % 800 == 0 {
+            fill(&engine, "h", "power", NOW + at - 15_000, 1, 1, at);
+        }
+        engine.tick();
+        engine.sweep();
+        if at % 800 == 0 {
+            engine.clean_up();
+        }
+        most = most.max(site.host_files().len());
+    }
+    let status = engine.status().saves;
+    // One more: what is rolled with a late sample holds its old block too, and so outlives the others of its age.
+    assert!(
+        most <= FILES_MAX + 1 && status.rolls >= 10 && status.rolls_failed == 0,
+        "{most} files, {status:?}"
+    );
+    let seen = values(&engine, "h", "power");
+    stop(engine);
+    assert_eq!(values(&site.start(), "h", "power"), seen);
 }

@@ -62,6 +62,11 @@ impl Printer {
         self.out.len()
     }
 
+    /// Bytes that these take in memory.
+    pub(super) fn capacity(&self) -> usize {
+        self.out.capacity()
+    }
+
     /// Takes what is printed.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::print::{Outcome, Printer};
 use super::request::{Query, QueryRequest};
-use super::{SELECTIONS_MAX, have_same_paths, paths, selections};
+use super::{SELECTIONS_MAX, have_same_paths, paths, paths_bytes, selections};
 use crate::engine::{PathElement, ReadError, ReadRequest};
 use crate::http::{ApiError, Store};
 
@@ -126,6 +126,16 @@ impl<'r> Walk<'r> {
         }
         printer.finish();
         Ok(true)
+    }
+
+    /// Bytes that the selections take of the query that has most.
+    pub(super) fn paths_bytes(&self) -> usize {
+        self.request.queries.iter().map(|query| paths_bytes(query)).max().unwrap_or(0)
+    }
+
+    /// Bytes that what is printed and not taken has in memory.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.printer.capacity()
     }
 
     /// What is printed since this was last called.

@@ -33,6 +33,8 @@ pub(super) struct Fake {
     pub(super) loading: bool,
     /// How long a write takes.
     pub(super) write_takes: Duration,
+    /// How long it takes to read the metric `slow`.
+    pub(super) slow_takes: Duration,
     /// Bodies that were written, with their cluster.
     pub(super) written: Mutex<Vec<(Vec<u8>, Option<String>)>>,
     /// Selectors that were freed.
@@ -100,6 +102,9 @@ impl Store for Fake {
         }
         if request.metric.is_empty() || request.metric.starts_with("no_such") {
             return Err(ReadError::UnknownMetric(request.metric.to_owned()));
+        }
+        if request.metric == "slow" {
+            std::thread::sleep(self.slow_takes);
         }
         let key =
             format!("{}/{}/{}/{}", request.cluster, request.host, path_text(&request.path), request.metric);

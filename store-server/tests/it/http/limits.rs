@@ -153,6 +153,48 @@ fn a_client_that_does_not_read_is_cut_and_its_answer_forgotten() {
 }
 
 #[test]
+fn answers_that_wait_to_be_gone_on_with_are_counted() {
+    let mut fake = Fake { slow_takes: Duration::from_millis(100), ..Fake::default() };
+    fake.add("c/h//m", 0, 1, &vec![1.5; 400_000]);
+    let server = Server::start(fake);
+    let send = |metric: &str, count: usize| {
+        let queries = vec![format!(r#"{{"metric": "{metric}", "host": "h"}}"#); count].join(",");
+        let request = format!(r#"{{"cluster": "c", "from": 0, "to": 400000, "queries": [{queries}]}}"#);
+        let mut client = Client::connect(&server);
+        let len = request.len();
+        client.send(
+            format!("GET /api/query HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{request}")
+                .as_bytes(),
+        );
+        client
+    };
+    // They take all the threads for queries.
+    let threads = std::thread::available_parallelism().unwrap().get().max(2);
+    let _slow: Vec<Client> = (0..threads).map(|_| send("slow", 40)).collect();
+    std::thread::sleep(Duration::from_millis(1000));
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        waiting.push(send("m", 2));
+        // Each is begun: one at a time is, where it was read.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let held = ask(&server, "GET", "/api/debug/status", b"").json()["http"]["held-bytes"].as_u64().unwrap();
+    assert!(held > 5 << 20, "{held} bytes are counted");
+}
+
+#[test]
+fn names_that_are_written_out_many_times_are_refused() {
+    let server = Server::start(Fake::default());
+    let (kind, ids) = ("t".repeat(1 << 20), vec![r#""0""#; 1000].join(","));
+    for subtype in ["", r#""subtype": "s", "subtype-ids": ["0"],"#, r#""aggreg": true, "#] {
+        let request = format!(
+            r#"{{"cluster": "c", "queries": [{{"metric": "m", "type": "{kind}", {subtype} "type-ids": [{ids}]}}]}}"#
+        );
+        ask(&server, "GET", "/api/query", request.as_bytes()).error(413);
+    }
+}
+
+#[test]
 fn more_connections_than_allowed_wait_for_their_turn() {
     let setup = Setup { connections_max: 2, ..Setup::default() };
     let server = Server::start_with(Fake::default(), setup);
