@@ -16,7 +16,10 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("store-loadgen", &[]),
     ("xtask", &["store-loadgen"]),
     ("store-workloads", &["store-core", "store-loadgen"]),
-    ("store-benches", &["store-core", "store-server", "store-loadgen", "store-workloads"]),
+    (
+        "store-benches",
+        &["store-core", "store-disk", "store-checkpoint", "store-server", "store-loadgen", "store-workloads"],
+    ),
 ];
 
 /// Crates from outside that have few homes.
