@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::Timestamp;
+use crate::block::BlockState;
 use crate::buffer::{Buffer, Context};
 use crate::floor::{Floor, Floors};
 use crate::grid::TIMES;
@@ -415,6 +416,12 @@ impl HostState {
             floor.before > time || oldest.is_some_and(|oldest| oldest < floor.before)
         });
         dropped
+    }
+
+    /// Whether every block is in a synced block file.
+    pub fn blocks_are_saved(&self) -> bool {
+        let mut blocks = self.buffers.iter().flat_map(Buffer::blocks);
+        blocks.all(|held| held.state == BlockState::Saved)
     }
 
     /// The log is needed from here on for this host: the least stamp over heads, unsaved blocks, unsaved floors

@@ -27,6 +27,7 @@ mod write;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -164,6 +165,12 @@ impl App {
         // A panic was logged by the hook; the client learns that it is not its fault.
         tokio::task::spawn_blocking(move || work(&app)).await.map_err(|_| ApiError::internal())
     }
+}
+
+/// Works on the thread that serves the connection.
+fn here<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
+    // A panic was logged by the hook; the client learns that it is not its fault.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| ApiError::internal())
 }
 
 /// All routes, each with and without a slash behind it.

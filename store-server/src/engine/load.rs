@@ -299,11 +299,10 @@ impl<'a> Loading<'a> {
         let mut files = Vec::new();
         for path in paths {
             let disk = &self.engine.disk;
-            let found = match disk.try_map(path) {
-                Ok(Some(bytes)) => Ok((bytes, true)),
-                Ok(None) => disk.read(path).map(|bytes| (bytes.into(), false)),
-                Err(e) => Err(e),
-            };
+            let found = disk.try_map(path).and_then(|mapped| match mapped {
+                Some(bytes) => Ok((bytes, true)),
+                None => Ok((disk.read(path)?.into(), false)),
+            });
             let (bytes, mapped) = match found {
                 Ok(found) => found,
                 Err(e) => {

@@ -89,11 +89,7 @@ impl Engine {
         let mut saver = self.saver();
         let (shape, floors) = {
             let state = host.lock();
-            let all_saved = state.floors().unsaved().is_empty()
-                && state
-                    .buffers()
-                    .iter()
-                    .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
+            let all_saved = state.floors().unsaved().is_empty() && state.blocks_are_saved();
             if state.is_loading() || !all_saved {
                 return 0;
             }
@@ -144,7 +140,7 @@ impl Engine {
             Err(RollError::Damaged { path, offset, what }) => {
                 self.counters.rolls_failed.add(1);
                 tracing::error!(path = %path.display(), offset, ?what, "damaged block file: what can be read is saved again");
-                self.save_again(host, &self.headers_in(std::slice::from_ref(&path)));
+                self.save_again(host, &self.headers_in(&[&path]));
                 self.on_disk().entry(host.number()).or_default().damaged.push(path);
             }
             Err(e) => {
@@ -209,9 +205,9 @@ impl Engine {
     }
 
     /// The blocks of files, as their headers say.
-    fn headers_in(&self, paths: &[PathBuf]) -> Vec<BlockHeader> {
-        let indices =
-            paths.iter().filter_map(|path| self.disk.map(path).ok()).map(|bytes| blockfile::index(&bytes));
+    fn headers_in(&self, paths: &[impl AsRef<Path>]) -> Vec<BlockHeader> {
+        let mapped = paths.iter().filter_map(|path| self.disk.map(path.as_ref()).ok());
+        let indices = mapped.map(|bytes| blockfile::index(&bytes));
         indices.flat_map(|index| index.blocks).map(|found| found.header).collect()
     }
 
@@ -222,12 +218,7 @@ impl Engine {
             _ => return,
         };
         let _one_at_a_time = self.saver();
-        let all_saved = host
-            .lock()
-            .buffers()
-            .iter()
-            .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
-        if all_saved {
+        if host.lock().blocks_are_saved() {
             damaged.iter().for_each(|path| self.set_aside(path, "damaged block file"));
         } else {
             self.on_disk().entry(host.number()).or_default().damaged = damaged;
@@ -263,7 +254,7 @@ impl Engine {
     /// The seconds that the rows of a block file are of, and the time behind the last one. Not from the first one to
     /// there: a late sample would make each file long in which it lies.
     fn span(&self, path: &Path) -> Option<(i64, Timestamp)> {
-        let headers = self.headers_in(std::slice::from_ref(&path.to_owned()));
+        let headers = self.headers_in(&[path]);
         let mut seconds: HashMap<u16, i64> = HashMap::new();
         for header in &headers {
             *seconds.entry(header.buffer).or_default() += header.end() - header.base;

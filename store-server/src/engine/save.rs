@@ -243,10 +243,9 @@ impl Engine {
     /// Whether every block in memory stands, with a good checksum, in a block file of the host's directory.
     fn is_held_by_block_files(&self, host: &Host) -> bool {
         let state = host.lock();
-        let all_saved = state
-            .buffers()
-            .iter()
-            .all(|buffer| buffer.blocks().iter().all(|held| held.state == BlockState::Saved));
+        if !state.blocks_are_saved() {
+            return false;
+        }
         let wanted: Vec<_> = state
             .buffers()
             .iter()
@@ -254,9 +253,6 @@ impl Engine {
             .map(|held| *held.block.header())
             .collect();
         drop(state);
-        if !all_saved {
-            return false;
-        }
         let dir = self.host_dir(host);
         let Ok(files) = store_checkpoint::files::HostFiles::list(&*self.disk, &dir) else { return false };
         let mut there = Vec::new();

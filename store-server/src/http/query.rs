@@ -11,7 +11,6 @@ mod request;
 mod stream;
 mod walk;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ use self::walk::Walk;
 use super::answer::counted_json;
 use super::body::{self, Received};
 use super::budget::Held;
-use super::{ApiError, App};
+use super::{ApiError, App, here};
 use crate::auth::Access;
 use crate::engine::PathElement;
 
@@ -77,25 +76,25 @@ fn begin_here<'r>(app: &App, body: &'r Received) -> Result<Option<(Making<'r>, b
         return Ok(None);
     }
     let Ok(_slot) = app.queries_here.try_acquire() else { return Ok(None) };
-    let make = || {
+    here(|| {
         let deadline = Instant::now() + HERE_TIME_MAX;
         let mut making = Making::begin(app, body.bytes())?;
-        if making.walk.paths_bytes() > HERE_BYTES_MAX {
+        if making.paths_bytes > HERE_BYTES_MAX {
             return Ok(Some((making, false)));
         }
         let is_done = making.go_on(app, |bytes| bytes >= WHOLE_BYTES_MAX || Instant::now() >= deadline)?;
         // It may have to wait for a thread.
         making.count_text()?;
         Ok(Some((making, is_done)))
-    };
-    // A panic was logged by the hook; the client learns that it is not its fault.
-    catch_unwind(AssertUnwindSafe(make)).map_err(|_| ApiError::internal())?
+    })?
 }
 
 /// An answer that is being made.
 struct Making<'r> {
     walk: Walk<'r>,
     held: Held,
+    /// Bytes that the [`paths`] of one query take at most.
+    paths_bytes: usize,
     /// Bytes of the answer that are counted in `held`.
     text_bytes: usize,
 }
@@ -112,14 +111,14 @@ impl<'r> Making<'r> {
         }
         let request = QueryRequest::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
         let walk = Walk::begin(app.store.as_ref(), request, app.limits.points)?;
-        let bytes = walk.paths_bytes();
-        if bytes > REQUEST_BYTES_MAX {
+        let paths_bytes = walk.paths_bytes();
+        if paths_bytes > REQUEST_BYTES_MAX {
             return Err(ApiError::too_large("too many selections, or names too long, in one query"));
         }
-        if !held.grow(bytes) {
+        if !held.grow(paths_bytes) {
             return Err(ApiError::busy("no memory left for queries"));
         }
-        Ok(Self { walk, held, text_bytes: 0 })
+        Ok(Self { walk, held, paths_bytes, text_bytes: 0 })
     }
 
     fn go_on(&mut self, app: &App, is_enough: impl Fn(usize) -> bool) -> Result<bool, ApiError> {
@@ -137,7 +136,8 @@ impl<'r> Making<'r> {
     }
 
     fn into_owned(self) -> Making<'static> {
-        Making { walk: self.walk.into_owned(), held: self.held, text_bytes: self.text_bytes }
+        let Self { walk, held, paths_bytes, text_bytes } = self;
+        Making { walk: walk.into_owned(), held, paths_bytes, text_bytes }
     }
 
     /// What is made so far, and the rest as the client takes it.

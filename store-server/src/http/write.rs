@@ -1,6 +1,5 @@
 //! `POST /api/write[?cluster=C]`: takes lines.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -8,7 +7,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
 use super::body::{self, Received};
-use super::{ApiError, App, params};
+use super::{ApiError, App, here, params};
 use crate::auth::Access;
 use crate::engine::{Durability, TryWrite, WriteReport};
 
@@ -38,11 +37,10 @@ async fn take(app: &Arc<App>, body: Received, cluster: Option<&str>) -> Result<W
     if body.bytes().len() <= HERE_BYTES_MAX
         && let Ok(slot) = app.writes.try_acquire()
     {
-        let tried = catch_unwind(AssertUnwindSafe(|| app.store.try_write(body.bytes(), cluster)));
+        let tried = here(|| app.store.try_write(body.bytes(), cluster));
         // Before another one is waited for: who holds one and waits for one would wait for its like.
         drop(slot);
-        // A panic was logged by the hook; the client learns that it is not its fault.
-        match tried.map_err(|_| ApiError::internal())? {
+        match tried? {
             TryWrite::Done(report) => return Ok(report),
             TryWrite::Taken(taken) => {
                 return app.call(|app| &app.writes, move |app| app.store.finish_write(taken)).await;
