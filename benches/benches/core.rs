@@ -2,17 +2,23 @@
 
 #![expect(clippy::print_stdout, reason = "the size of the data is a figure too")]
 
+use std::sync::Arc;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use store_benches::{TERMS, catalog, columns, fleet, messages};
+use store_core::block::{Block, BlockHeader};
 use store_core::codec;
+use store_core::grid::Grid;
 use store_core::ingest::Scratch;
 use store_core::journal::Unlogged;
 use store_core::json;
 use store_core::line;
 use store_core::query::{Plan, Range};
 use store_core::row::Rows;
+use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
 use store_core::store::{Limits, Store};
+use store_loadgen::{Fleet, FleetOptions};
 
 /// Lines of one host's message, parsed in full: what a line costs the first time it is seen.
 fn parse(c: &mut Criterion) {
@@ -64,19 +70,31 @@ fn apply(c: &mut Criterion) {
     let mut state = host.lock();
     let head = state.buffers()[0].heads().next().expect("a head").clone();
     let columns = columns(&fleet, 256);
-    let mut rows = Rows::default();
-    let mut step = 0;
-    let mut apply_one = || {
-        step += 1;
+    let fill = |rows: &mut Rows, step: i64| {
         rows.clear();
         let slot = head.base() + step * i64::from(fleet.options().frequency_s);
         let cells = &mut rows.add(0, head.grid().anchor, slot).cells;
         cells.extend((0..).zip(columns.iter().map(|column| column[step as usize % 256])));
-        host.apply(&mut state, rows.views(), Stamp(step as u64), TERMS.now);
     };
     let mut group = c.benchmark_group("apply");
     group.throughput(Throughput::Elements(fleet.series_per_host() as u64));
-    group.bench_function("row of a host to head and block", |b| b.iter(&mut apply_one));
+    let mut rows = Rows::default();
+    fill(&mut rows, 0);
+    let mut count = 0;
+    group.bench_function("row of a host to head", |b| {
+        b.iter(|| {
+            count += 1;
+            host.apply(&mut state, rows.views(), Stamp(count), TERMS.now);
+        });
+    });
+    let mut step = 0;
+    group.bench_function("row of a host to head and block", |b| {
+        b.iter(|| {
+            step += 1;
+            fill(&mut rows, step);
+            host.apply(&mut state, rows.views(), Stamp(count + step as u64), TERMS.now);
+        });
+    });
     group.finish();
     assert!(!state.buffers()[0].blocks().is_empty());
 }
@@ -141,6 +159,26 @@ fn print(c: &mut Criterion) {
     group.finish();
 }
 
+/// Bytes a sample of a sealed block, the offsets of its columns included.
+fn block_bytes(fleet: &Fleet, rows: u32) -> f64 {
+    let columns = columns(fleet, rows);
+    let series = columns.len() as u32;
+    let header = BlockHeader {
+        codec: codec::ADAPTIVE,
+        buffer: 0,
+        grid: Grid { anchor: 0, frequency_s: fleet.options().frequency_s },
+        base: 0,
+        rows,
+        columns: series,
+        as_of: Stamp::ZERO,
+        shape: ShapeHash([0; 16]),
+        body_bytes: 0,
+    };
+    let shape = Arc::new(Shape::empty(&catalog(fleet)));
+    let block = Block::seal(header, shape, |column, out| out.copy_from_slice(&columns[column as usize]));
+    f64::from(block.header().body_bytes) / f64::from(rows * series)
+}
+
 /// The codec on the fleet's values, 256 rows a block.
 fn seal(c: &mut Criterion) {
     let fleet = fleet(1);
@@ -155,6 +193,12 @@ fn seal(c: &mut Criterion) {
         encode_all() as f64 / (columns.len() * 256) as f64,
         fleet.floor_bytes_per_sample()
     );
+    for (name, idle) in [("busy", false), ("idle", true)] {
+        let fleet = Fleet::new(FleetOptions { idle, ..fleet.options().clone() });
+        for rows in [64, 256] {
+            println!("block of {rows} rows, {name}: {:.3} bytes a sample", block_bytes(&fleet, rows));
+        }
+    }
     let mut group = c.benchmark_group("seal");
     group.throughput(Throughput::Elements(columns.len() as u64 * 256));
     group.bench_function("encode", |b| b.iter(encode_all));

@@ -1,8 +1,13 @@
 //! What happens with files: a write with its log, a save, a roll, a load of block files, a replay of the log.
 
+#![expect(clippy::print_stdout, reason = "the slowest of many batches is a figure too")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use store_benches::{TERMS, catalog, fleet, messages, options};
@@ -15,6 +20,7 @@ use store_core::journal::Unlogged;
 use store_core::store::{Limits, Store};
 use store_disk::{Disk, Lineage, RealDisk};
 use store_loadgen::Fleet;
+use store_loadgen::run::percentile;
 use store_server::engine::Engine;
 
 const STEPS: u32 = 64;
@@ -43,6 +49,46 @@ fn write(c: &mut Criterion) {
     group.throughput(Throughput::Elements(fleet.series_per_host() as u64));
     group.bench_function("message of 540 known series, logged", |b| b.iter(|| engine.write(body, None).good));
     group.finish();
+}
+
+/// How long batches take that come while another thread seals, saves and rolls without end, to those that have the
+/// engine for themselves. Printed: criterion has no eye for the slowest of many.
+fn write_beside_saves(_: &mut Criterion) {
+    let fleet = fleet(20);
+    for (name, saves) in [("alone", false), ("beside saves", true)] {
+        let (engine, _directory) = filled(&fleet);
+        let done = AtomicBool::new(false);
+        let (mut took_us, mut checkpoints) = (Vec::new(), 0_u32);
+        thread::scope(|scope| {
+            let saving = scope.spawn(|| {
+                let mut count = 0;
+                while saves && !done.load(Ordering::Relaxed) {
+                    engine.tick();
+                    engine.checkpoint();
+                    engine.sweep();
+                    count += 1;
+                    thread::sleep(Duration::from_millis(20));
+                }
+                count
+            });
+            for step in STEPS..STEPS + 1500 {
+                for body in messages(&fleet, step) {
+                    let begin = Instant::now();
+                    assert_eq!(engine.write(&body, None).good, fleet.series_per_host() as u64);
+                    took_us.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            checkpoints = saving.join().expect("no panic");
+        });
+        took_us.sort_unstable();
+        let [p50, p99, p9999, max] = [0.5, 0.99, 0.9999, 1.0].map(|share| percentile(&took_us, share));
+        println!(
+            "{} batches {name} ({checkpoints} checkpoints): median {p50:?}, of 100 {p99:?}, of 10,000 {p9999:?}, \
+             slowest {max:?}",
+            took_us.len()
+        );
+    }
 }
 
 /// A clean stop: everything sealed, saved, synced.
@@ -195,5 +241,5 @@ fn load(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, write, save, save_blocks, roll_blocks, load);
+criterion_group!(benches, write, write_beside_saves, save, save_blocks, roll_blocks, load);
 criterion_main!(benches);

@@ -65,6 +65,15 @@ impl RunReport {
         percentile(&self.latencies_us, share)
     }
 
+    /// This run and the one after it as one.
+    #[must_use]
+    pub fn followed_by(mut self, next: Self) -> Self {
+        self.wall += next.wall;
+        self.add(next);
+        self.latencies_us.sort_unstable();
+        self
+    }
+
     fn add(&mut self, other: Self) {
         self.posts += other.posts;
         self.posts_failed += other.posts_failed;
@@ -198,19 +207,19 @@ mod tests {
     fn every_host_posts_every_step_once_and_failures_are_counted() {
         let fleet =
             Fleet::new(FleetOptions { hosts: 5, hwthreads: 1, accelerators: 0, ..FleetOptions::default() });
-        let (addr, server) = server(2);
-        let report = run(
-            &fleet,
-            &RunOptions {
-                addr,
-                path: "/api/write".to_owned(),
-                connections: 2,
-                steps: 3..6,
-                shuffle: None,
-                timeout: Duration::from_secs(10),
-            },
-        )
-        .unwrap();
+        let (addr, server) = server(4);
+        let options = |steps: Range<u32>| RunOptions {
+            addr,
+            path: "/api/write".to_owned(),
+            connections: 2,
+            steps,
+            shuffle: None,
+            timeout: Duration::from_secs(10),
+        };
+        let first = run(&fleet, &options(3..4)).unwrap();
+        assert_eq!((first.posts, first.posts_failed), (4, 1));
+        let report = first.followed_by(run(&fleet, &options(4..6)).unwrap());
+        assert!(report.latencies_us.is_sorted());
         let mut bodies = server.join().unwrap();
         assert_eq!((report.posts, report.posts_failed, report.first_failure), (14, 1, Some(503)));
         assert_eq!((report.lines, report.lines_refused), (14 * 20, 15 * 2));
