@@ -433,7 +433,7 @@ mod tests {
             served: true,
         }]);
         let columns: Vec<_> = (0..3)
-            .map(|n| NewColumn { path: [format!("c{n}").into()].into(), metric: MetricId(0), buffer: 0 })
+            .map(|n| NewColumn { path: vec![format!("c{n}").into()].into(), metric: MetricId(0), buffer: 0 })
             .collect();
         Arc::new(Shape::empty(&catalog).extended(&catalog, &[10], &columns))
     }

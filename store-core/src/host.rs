@@ -9,11 +9,12 @@ use crate::buffer::{Buffer, Context};
 use crate::floor::{Floor, Floors};
 use crate::grid::TIMES;
 use crate::head::HEAD_ROWS_MAX;
-use crate::metric::{Catalog, MetricId};
+use crate::metric::MetricId;
 use crate::record::RawSample;
 use crate::row::{Row, RowView, Rows};
 use crate::shape::{COLUMNS_MAX, NewColumn, Shape};
 use crate::stamp::Stamp;
+use crate::store::Store;
 
 /// A host of a cluster and all that is known of it.
 #[derive(Debug)]
@@ -56,9 +57,9 @@ pub const BUFFERS_MAX: usize = 1024;
 
 /// A series that is to be found or registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// The levels below the host.
-    pub path: Box<[Box<str>]>,
+    pub path: &'a [Box<str>],
     /// The metric.
     pub metric: MetricId,
     /// Its configured frequency.
@@ -298,40 +299,35 @@ impl HostState {
         })
     }
 
-    /// The columns of series, in their order; those that are new are registered, all at once, but no more than
-    /// `room`. `None` where there is no room, or where a name or a path is longer than a shape can hold. `intern`
-    /// gives the stored copy of a shape.
-    pub fn register(
-        &mut self,
-        catalog: &Catalog,
-        wanted: &[Wanted],
-        room: usize,
-        intern: impl FnOnce(Shape) -> Arc<Shape>,
-    ) -> Vec<Option<u32>> {
+    /// The columns of series, in their order; those that are new are registered, all at once, but no more than the
+    /// store has room for. `None` where there is no room, or where a name or a path is longer than a shape can hold.
+    /// The caller counts the series.
+    pub fn register(&mut self, store: &Store, wanted: &[Wanted<'_>]) -> Vec<Option<u32>> {
+        let catalog = store.catalog();
         let first_new = self.shape.columns().len();
-        let room = room.min(COLUMNS_MAX.saturating_sub(first_new));
-        let mut added: Vec<NewColumn> = Vec::new();
+        let room = store.series_room().min(COLUMNS_MAX.saturating_sub(first_new));
+        let mut added: Vec<NewColumn<'_>> = Vec::new();
         let mut phases = Phases { buffers: &self.buffers, new: Vec::new() };
         let mut seen = hashbrown::HashMap::new();
         let mut columns = Vec::with_capacity(wanted.len());
         for series in wanted {
-            if let Some(column) = self.column(&series.path, series.metric, series.frequency_s) {
+            if let Some(column) = self.column(series.path, series.metric, series.frequency_s) {
                 columns.push(Some(column));
                 continue;
             }
-            let key = (&series.path, series.metric, series.frequency_s);
+            let key = (series.path, series.metric, series.frequency_s);
             let column = *seen.entry(key).or_insert_with(|| {
                 let fits =
-                    added.len() < room && Shape::can_name(&series.path, &catalog.get(series.metric).name);
+                    added.len() < room && Shape::can_name(series.path, &catalog.get(series.metric).name);
                 let buffer = if fits { phases.buffer_for(series)? } else { return None };
-                added.push(NewColumn { path: series.path.clone(), metric: series.metric, buffer });
+                added.push(NewColumn { path: series.path.into(), metric: series.metric, buffer });
                 u32::try_from(first_new + added.len() - 1).ok()
             });
             columns.push(column);
         }
         if !added.is_empty() {
             let frequencies: Vec<u32> = phases.new.iter().map(|(frequency_s, _)| *frequency_s).collect();
-            let shape = intern(self.shape.extended(catalog, &frequencies, &added));
+            let shape = store.extended_shape(&self.shape, &frequencies, &added);
             self.set_shape(shape);
         }
         columns
@@ -442,7 +438,7 @@ struct Phases<'a> {
 
 impl Phases<'_> {
     /// The buffer of a new series: that of its phase, a new one, or where there are too many, any of its frequency.
-    fn buffer_for(&mut self, series: &Wanted) -> Option<u16> {
+    fn buffer_for(&mut self, series: &Wanted<'_>) -> Option<u16> {
         let (frequency_s, step) = (series.frequency_s, i64::from(series.frequency_s));
         let old = |buffer: &Buffer| buffer.frequency_s() == frequency_s && buffer.is_in_phase(series.time);
         let new = |&(other_s, time): &(u32, Timestamp)| {

@@ -81,16 +81,14 @@ impl Import {
         let mut order: Vec<usize> =
             (0..self.runs.len()).filter(|&at| is_wanted(&self.runs[at], oldest)).collect();
         order.sort_by_key(|&at| self.runs[at].base);
-        let wanted: Vec<Wanted> = order
+        let wanted: Vec<Wanted<'_>> = order
             .iter()
             .map(|&at| {
                 let run = &self.runs[at];
-                let (path, metric, frequency_s) = (run.path.clone(), run.metric, run.frequency_s);
-                Wanted { path, metric, frequency_s, time: run.base }
+                Wanted { path: &run.path, metric: run.metric, frequency_s: run.frequency_s, time: run.base }
             })
             .collect();
-        let found =
-            state.register(store.catalog(), &wanted, store.series_room(), |shape| store.intern(shape));
+        let found = state.register(store, &wanted);
         let mut columns = vec![None; self.runs.len()];
         for (at, column) in order.into_iter().zip(found) {
             columns[at] = column;

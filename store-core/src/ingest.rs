@@ -225,19 +225,19 @@ impl Store {
         scratch: &mut Scratch,
         report: &mut Ingested,
     ) {
-        let wanted: Vec<Wanted> = group
+        let wanted: Vec<Wanted<'_>> = group
             .iter()
             .filter_map(|entry| match entry.column {
                 Place::Column(_) => None,
                 Place::Unresolved(at) => {
-                    let series = &scratch.unresolved[at as usize];
-                    let (path, metric) = (series.path.clone(), series.id);
-                    Some(Wanted { path, metric, frequency_s: series.metric.frequency_s, time: entry.time })
+                    let Unresolved { path, id, metric, .. } = &scratch.unresolved[at as usize];
+                    let frequency_s = metric.frequency_s;
+                    Some(Wanted { path, metric: *id, frequency_s, time: entry.time })
                 }
             })
             .collect();
         let before = state.shape().columns().len();
-        let columns = state.register(self.catalog(), &wanted, self.series_room(), |shape| self.intern(shape));
+        let columns = state.register(self, &wanted);
         let registered = state.shape().columns().len() - before;
         self.add_series(registered);
         report.registered += registered as u64;
@@ -276,16 +276,16 @@ impl Store {
         fixed_phase: bool,
         now: Timestamp,
     ) {
-        let wanted: Vec<Wanted> = samples
+        let wanted: Vec<Wanted<'_>> = samples
             .iter()
             .map(|sample| {
                 let default_s = self.auto_frequency_s().unwrap_or(60);
                 let metric = self.metric_from_file(&sample.metric, default_s);
                 let frequency_s = self.catalog().get(metric).frequency_s;
-                Wanted { path: sample.path.clone(), metric, frequency_s, time: sample.time }
+                Wanted { path: &sample.path, metric, frequency_s, time: sample.time }
             })
             .collect();
-        let columns = state.register(self.catalog(), &wanted, self.series_room(), |shape| self.intern(shape));
+        let columns = state.register(self, &wanted);
         let known: Vec<Sample> = samples
             .iter()
             .zip(columns)

@@ -1,5 +1,6 @@
 //! [`Shape`]: the levels and columns of a host, shared by all hosts that look alike.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
@@ -33,9 +34,9 @@ pub struct Column {
 
 /// A column that is to be added to a shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewColumn {
+pub struct NewColumn<'a> {
     /// The levels below the host.
-    pub path: Box<[Box<str>]>,
+    pub path: Cow<'a, [Box<str>]>,
     /// The metric.
     pub metric: MetricId,
     /// An existing buffer, or one of those that are added at the same time.
@@ -100,15 +101,30 @@ impl Shape {
     /// # Panics
     /// If a column names a buffer that neither exists nor is added.
     #[must_use]
-    pub fn extended(&self, catalog: &Catalog, frequencies_s: &[u32], added: &[NewColumn]) -> Self {
+    pub fn extended(&self, catalog: &Catalog, frequencies_s: &[u32], added: &[NewColumn<'_>]) -> Self {
         let mut shape = self.clone();
         shape.buffers.extend(
             frequencies_s.iter().map(|&frequency_s| BufferShape { frequency_s, columns: Vec::new() }),
         );
         for column in added {
-            shape.push(column.clone());
+            shape.push(column.path.as_ref().into(), column.metric, column.buffer);
         }
         shape.rehashed(catalog)
+    }
+
+    /// Whether this is what `older` becomes when it is [extended](Self::extended) so.
+    pub fn is_extension(&self, older: &Shape, frequencies_s: &[u32], added: &[NewColumn<'_>]) -> bool {
+        let (columns, buffers) = (older.columns.len(), older.buffers.len());
+        self.columns.len() == columns + added.len()
+            && self.buffers.len() == buffers + frequencies_s.len()
+            && self.buffers[buffers..]
+                .iter()
+                .map(|buffer| buffer.frequency_s)
+                .eq(frequencies_s.iter().copied())
+            && self.columns[columns..].iter().zip(added).all(|(column, new)| {
+                (column.metric, column.buffer) == (new.metric, new.buffer) && *column.path == *new.path
+            })
+            && self.extends(older)
     }
 
     /// Whether a shape can hold a column of this path and metric: what cannot be written down must not be taken.
@@ -117,13 +133,13 @@ impl Shape {
         path.len() <= DEPTH_MAX && path.iter().all(|name| fits(name)) && fits(metric)
     }
 
-    fn push(&mut self, new: NewColumn) {
+    fn push(&mut self, path: Box<[Box<str>]>, metric: MetricId, buffer: u16) {
         let number = u32::try_from(self.columns.len()).expect("fewer than 2^32 columns");
-        let buffer = &mut self.buffers[usize::from(new.buffer)];
-        let index = u32::try_from(buffer.columns.len()).expect("fewer than 2^32 columns");
-        buffer.columns.push(number);
-        self.root.enter(&new.path, new.metric, number);
-        self.columns.push(Column { path: new.path, metric: new.metric, buffer: new.buffer, index });
+        let columns = &mut self.buffers[usize::from(buffer)].columns;
+        let index = u32::try_from(columns.len()).expect("fewer than 2^32 columns");
+        columns.push(number);
+        self.root.enter(&path, metric, number);
+        self.columns.push(Column { path, metric, buffer, index });
     }
 
     fn rehashed(mut self, catalog: &Catalog) -> Self {
@@ -238,7 +254,7 @@ impl Shape {
                 path.push(name(&mut cursor)?.into());
             }
             let metric = metric(name(&mut cursor)?, frequency_s);
-            shape.push(NewColumn { path: path.into(), metric, buffer });
+            shape.push(path.into(), metric, buffer);
         }
         if cursor.is_empty() { Ok(shape) } else { Err(ShapeError::Length) }
     }
@@ -270,7 +286,7 @@ mod tests {
         }))
     }
 
-    fn column(path: &[&str], metric: u32, buffer: u16) -> NewColumn {
+    fn column(path: &[&str], metric: u32, buffer: u16) -> NewColumn<'static> {
         NewColumn { path: path.iter().map(|&p| p.into()).collect(), metric: MetricId(metric), buffer }
     }
 
@@ -300,6 +316,26 @@ mod tests {
         assert!(more.extends(&shape) && !shape.extends(&more));
         assert_eq!(more.columns()[3].index, 1);
         assert_ne!(more.hash(), shape.hash());
+    }
+
+    #[test]
+    fn an_extension_is_known_by_all_that_was_added() {
+        let catalog = catalog();
+        let old = sample(&catalog);
+        let (columns, frequencies) = ([column(&["socket1"], 1, 1), column(&["socket1"], 0, 2)], [30]);
+        let new = old.extended(&catalog, &frequencies, &columns);
+        assert!(new.is_extension(&old, &frequencies, &columns));
+        let other = Shape::empty(&catalog).extended(
+            &catalog,
+            &[10, 60],
+            &[column(&[], 0, 0), column(&["socket0"], 1, 1), column(&["socket0", "die2"], 0, 0)],
+        );
+        assert!(!new.is_extension(&other, &frequencies, &columns));
+        assert!(!new.is_extension(&old, &[31], &columns));
+        assert!(!new.is_extension(&old, &frequencies, &columns[..1]));
+        for changed in [column(&["socket2"], 0, 2), column(&["socket1"], 1, 2), column(&["socket1"], 0, 1)] {
+            assert!(!new.is_extension(&old, &frequencies, &[columns[0].clone(), changed]));
+        }
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! [`Store`]: all hosts, and what they share.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 
 use crate::host::Host;
 use crate::line::{NAME_BYTES_MAX, Refusal};
 use crate::metric::{Aggregation, Catalog, Metric, MetricId};
 use crate::resolver::Resolver;
-use crate::shape::{Shape, ShapeHash};
+use crate::shape::{NewColumn, Shape, ShapeHash};
 
 /// Bounds of what senders can make the store grow to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Store {
     /// Taken before any host's mutex, and never while one is held.
     hosts: RwLock<HostTable>,
     shapes: Mutex<HashMap<ShapeHash, Weak<Shape>>>,
+    /// What a shape became when so many columns were added to it the last time: hosts of a kind register alike.
+    extensions: Mutex<HashMap<(ShapeHash, usize), Weak<Shape>>>,
     resolver: Resolver,
     limits: Limits,
     /// Frequency at which unknown metrics are registered; without one they are dropped.
@@ -49,9 +52,40 @@ pub struct Store {
 
 #[derive(Debug, Default)]
 struct HostTable {
-    clusters: BTreeMap<Box<str>, BTreeMap<Box<str>, Arc<Host>>>,
+    clusters: BTreeMap<Box<str>, Cluster>,
     numbers: Vec<Option<Arc<Host>>>,
     count: usize,
+}
+
+/// The hosts of a cluster.
+#[derive(Debug, Default)]
+struct Cluster {
+    by_name: BTreeMap<Box<str>, Arc<Host>>,
+    /// The same by a hash of their names, keyed because senders choose them: each selection of a query looks for its
+    /// host, and the way through the tree is long.
+    by_hash: HashTable<Arc<Host>>,
+    keys: RandomState,
+}
+
+impl Cluster {
+    fn get(&self, name: &str) -> Option<&Arc<Host>> {
+        self.by_hash.find(self.keys.hash_one(name), |host| host.name() == name)
+    }
+
+    /// Enters a host that is not there.
+    fn insert(&mut self, host: &Arc<Host>) {
+        let Self { by_name, by_hash, keys } = self;
+        by_name.insert(host.name().into(), Arc::clone(host));
+        by_hash
+            .insert_unique(keys.hash_one(host.name()), Arc::clone(host), |host| keys.hash_one(host.name()));
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.by_name.remove(name);
+        if let Ok(entry) = self.by_hash.find_entry(self.keys.hash_one(name), |host| host.name() == name) {
+            entry.remove();
+        }
+    }
 }
 
 impl Store {
@@ -61,6 +95,7 @@ impl Store {
             catalog,
             hosts: RwLock::default(),
             shapes: Mutex::default(),
+            extensions: Mutex::default(),
             resolver: Resolver::new(limits.series.saturating_mul(2).max(1024)),
             limits,
             auto_frequency_s,
@@ -109,11 +144,6 @@ impl Store {
         // Under the table's lock, so that whoever lists the hosts afterwards sees all that began as loading.
         let _table = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
         self.hosts_begin_loading.store(loading, Ordering::Relaxed);
-    }
-
-    /// Whether samples of a metric of this name are taken: it is configured, or unknown ones are registered.
-    pub(crate) fn takes_metric(&self, name: &str) -> bool {
-        self.auto_frequency_s.is_some() || self.catalog.served(name).is_some()
     }
 
     /// Whether samples of a metric may be taken, without registering it.
@@ -168,12 +198,30 @@ impl Store {
         if let Some(stored) = shapes.get(&shape.hash()).and_then(Weak::upgrade) {
             return stored;
         }
-        if shapes.len() > 64 && shapes.len() == shapes.capacity() {
-            shapes.retain(|_, stored| stored.strong_count() > 0);
-        }
+        drop_unused(&mut shapes);
         let shape = Arc::new(shape);
         shapes.insert(shape.hash(), Arc::downgrade(&shape));
         shape
+    }
+
+    /// The stored copy of `shape` with more buffers and columns, as [`Shape::extended`] makes it.
+    pub(crate) fn extended_shape(
+        &self,
+        shape: &Shape,
+        frequencies_s: &[u32],
+        added: &[NewColumn<'_>],
+    ) -> Arc<Shape> {
+        let key = (shape.hash(), added.len());
+        let extensions = || self.extensions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = extensions().get(&key).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| known.is_extension(shape, frequencies_s, added)) {
+            return known;
+        }
+        let extended = self.intern(shape.extended(&self.catalog, frequencies_s, added));
+        let mut extensions = extensions();
+        drop_unused(&mut extensions);
+        extensions.insert(key, Arc::downgrade(&extended));
+        extended
     }
 
     /// The stored copy of a shape that is in use.
@@ -244,7 +292,7 @@ impl Store {
         let host = Arc::new(Host::new(number, cluster, name, shape, loading));
         table.numbers.push(Some(Arc::clone(&host)));
         table.count += 1;
-        table.clusters.entry(cluster.into()).or_default().insert(name.into(), Arc::clone(&host));
+        table.clusters.entry(cluster.into()).or_default().insert(&host);
         Ok(host)
     }
 
@@ -256,18 +304,30 @@ impl Store {
     /// The hosts of a cluster, in the order of their names.
     pub fn hosts(&self, cluster: &str) -> Vec<Arc<Host>> {
         let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
-        table.clusters.get(cluster).map(|hosts| hosts.values().cloned().collect()).unwrap_or_default()
+        table.clusters.get(cluster).map(|hosts| hosts.by_name.values().cloned().collect()).unwrap_or_default()
     }
 
     /// All hosts, by cluster and name.
     pub fn all_hosts(&self) -> Vec<Arc<Host>> {
         let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
-        table.clusters.values().flat_map(BTreeMap::values).cloned().collect()
+        table.clusters.values().flat_map(|hosts| hosts.by_name.values()).cloned().collect()
     }
 
     /// How many hosts there are.
     pub fn host_count(&self) -> usize {
         self.hosts.read().unwrap_or_else(PoisonError::into_inner).count
+    }
+
+    /// Bytes of the names of hosts, and of the tables that lead to them.
+    pub fn host_table_bytes(&self) -> usize {
+        let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        // Nodes of the tree are two thirds full.
+        let in_tree = size_of::<(Box<str>, Arc<Host>)>() * 3 / 2;
+        let of_clusters = table.clusters.iter().map(|(name, cluster)| {
+            let names = cluster.by_name.keys().map(|host| 2 * host.len() + name.len() + in_tree);
+            names.sum::<usize>() + cluster.by_hash.allocation_size()
+        });
+        of_clusters.sum::<usize>() + table.numbers.capacity() * size_of::<Option<Arc<Host>>>()
     }
 
     /// Takes hosts of which nothing is left out of the table. Returns those that went.
@@ -290,7 +350,7 @@ impl Store {
                 table.numbers[host.number() as usize] = None;
                 if let Some(hosts) = table.clusters.get_mut(host.cluster()) {
                     hosts.remove(host.name());
-                    if hosts.is_empty() {
+                    if hosts.by_name.is_empty() {
                         table.clusters.remove(host.cluster());
                     }
                 }
@@ -302,5 +362,12 @@ impl Store {
             self.resolver.clear();
         }
         gone
+    }
+}
+
+/// Makes room in a table of shapes before it grows.
+fn drop_unused<K: Eq + Hash>(shapes: &mut HashMap<K, Weak<Shape>>) {
+    if shapes.len() > 64 && shapes.len() == shapes.capacity() {
+        shapes.retain(|_, stored| stored.strong_count() > 0);
     }
 }

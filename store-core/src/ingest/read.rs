@@ -1,8 +1,11 @@
 //! Lines to entries: what each line of a message is, without any host's lock.
 
+use std::sync::Arc;
+
 use super::{Entry, Ingested, LineKey, Place, Scratch, Terms, Unresolved};
 use crate::Timestamp;
-use crate::line::{self, Expected, Fate, LastTime, Line, Lines, Refusal, Skip};
+use crate::line::{self, Expected, Fate, LastTime, Line, Lines, Prefix, Refusal, Skip};
+use crate::metric::{Metric, MetricId};
 use crate::resolver::{Hasher, Reader, Target};
 use crate::store::Store;
 
@@ -75,8 +78,8 @@ impl Store {
             match self.known_host(host, reading, scratch) {
                 Some(host) => Ok(Entry { host, column: Place::Column(column), time, value }),
                 None => {
-                    let hash = reading.hasher.hash(prefix);
-                    self.unknown(hash, prefix, (value, time), reading.terms, scratch, report)
+                    let named = self.named(reading.hasher.hash(prefix), prefix)?;
+                    self.unknown(&named, (value, time), reading.terms, scratch, report)
                 }
             }
         });
@@ -106,7 +109,8 @@ impl Store {
             Some(Target::Series { host, column, merges, .. }) => {
                 let (value, time) = sample()?;
                 let Some(host) = self.known_host(host, reading, scratch) else {
-                    return self.unknown(hash, prefix, (value, time), reading.terms, scratch, report);
+                    let named = self.named(hash, prefix)?;
+                    return self.unknown(&named, (value, time), reading.terms, scratch, report);
                 };
                 report.merged += u64::from(merges);
                 Ok(Entry { host, column: Place::Column(column), time, value })
@@ -120,14 +124,15 @@ impl Store {
                 Err(reason.map_or(Fate::Skip(Skip::UnknownMetric), |reason| Fate::Refused(*reason)))
             }
             None => {
-                let name = line::metric_of(prefix)?;
-                if !self.takes_metric(&name) {
-                    scratch.learned.push((hash, Target::Unknown));
-                    return Err(Fate::Skip(Skip::UnknownMetric));
-                }
-                // Of a line that is bad in both the first mistake is told.
-                line::parse_prefix(prefix)?;
-                self.unknown(hash, prefix, sample()?, reading.terms, scratch, report)
+                // Of a line that is bad in both prefix and rest the first mistake is told.
+                let named = match self.named(hash, prefix) {
+                    Err(fate @ Fate::Skip(Skip::UnknownMetric)) => {
+                        scratch.learned.push((hash, Target::Unknown));
+                        return Err(fate);
+                    }
+                    named => named?,
+                };
+                self.unknown(&named, sample()?, reading.terms, scratch, report)
             }
         }
     }
@@ -151,27 +156,52 @@ impl Store {
         Some(place)
     }
 
+    /// The place of a host by name, which is made if it is new.
+    fn place_of_host(&self, named: &line::Place<'_>, scratch: &mut Scratch) -> Result<u32, Refusal> {
+        // Mostly that of the line before.
+        let last = scratch.hosts.last();
+        if last.is_some_and(|last| (last.name(), last.cluster()) == (named.host, named.cluster)) {
+            return Ok(scratch.hosts.len() as u32 - 1);
+        }
+        let host = self.host_for_samples(named.cluster, named.host)?;
+        let known = scratch.places.get(&host.number()).copied();
+        Ok(known.unwrap_or_else(|| scratch.enter(host)))
+    }
+
+    /// The names of a line whose metric is taken: it is configured, or unknown ones are registered. Nothing more is
+    /// parsed of another line.
+    #[cold]
+    fn named<'p>(&self, hash: u64, prefix: &'p [u8]) -> Result<Named<'p>, Fate> {
+        let metric = self.catalog().served(&line::metric_of(prefix)?);
+        if metric.is_none() && self.auto_frequency_s().is_none() {
+            return Err(Fate::Skip(Skip::UnknownMetric));
+        }
+        let names = line::parse_prefix(prefix)?;
+        let prefix_bytes = u16::try_from(prefix.len()).unwrap_or(0);
+        let merges = names.merges_subcomponents();
+        Ok(Named { key: LineKey { hash, prefix_bytes, merges }, names, metric })
+    }
+
     /// A good line whose prefix the resolver does not know, or whose host is gone: finds or makes its host and its
     /// metric. Nothing of a line that is refused is left behind.
     #[cold]
     fn unknown(
         &self,
-        hash: u64,
-        prefix: &[u8],
+        named: &Named<'_>,
         (value, time): (f32, Timestamp),
         terms: &Terms<'_>,
         scratch: &mut Scratch,
         report: &mut Ingested,
     ) -> Result<Entry, Fate> {
-        let name = line::metric_of(prefix)?;
-        let parsed = line::parse_prefix(prefix)?;
-        let merges = parsed.merges_subcomponents();
+        let Named { key, names, metric } = named;
         let mut text = std::mem::take(&mut scratch.text);
         let placed =
-            parsed.place(terms.default_cluster, self.limits().name_bytes, &mut text).and_then(|place| {
-                self.check_metric(&name).map_err(Fate::Refused)?;
+            names.place(terms.default_cluster, self.limits().name_bytes, &mut text).and_then(|place| {
+                if metric.is_none() {
+                    self.check_metric(&names.metric).map_err(Fate::Refused)?;
+                }
                 let path: Box<[Box<str>]> = place.path.iter().map(|&name| name.into()).collect();
-                Ok((self.host_for_samples(place.cluster, place.host), path))
+                Ok((self.place_of_host(&place, scratch), path))
             });
         scratch.text = text;
         let (host, path) = match placed {
@@ -180,19 +210,26 @@ impl Store {
             Ok((Err(reason), _)) => return Err(Fate::Refused(reason)),
             Err(fate) => {
                 if let Fate::Refused(reason) = fate {
-                    scratch.learned.push((hash, Target::Refused(reason as u8)));
+                    scratch.learned.push((key.hash, Target::Refused(reason as u8)));
                 }
                 return Err(fate);
             }
         };
-        let (id, metric) = self.metric_for_samples(&name).map_err(Fate::Refused)?;
-        report.merged += u64::from(merges);
-        let line = Some(LineKey { hash, prefix_bytes: u16::try_from(prefix.len()).unwrap_or(0), merges });
-        scratch.unresolved.push(Unresolved { line, path, id, metric });
-        let number = host.number();
-        let host = scratch.places.get(&number).copied().unwrap_or_else(|| scratch.enter(host));
+        let (id, metric) = match metric {
+            Some(metric) => metric.clone(),
+            None => self.metric_for_samples(&names.metric).map_err(Fate::Refused)?,
+        };
+        report.merged += u64::from(key.merges);
+        scratch.unresolved.push(Unresolved { line: Some(*key), path, id, metric });
         Ok(Entry { host, column: Place::Unresolved(scratch.unresolved.len() as u32 - 1), time, value })
     }
+}
+
+/// The names of a line, and the metric if it is configured.
+struct Named<'p> {
+    key: LineKey,
+    names: Prefix<'p>,
+    metric: Option<(MetricId, Arc<Metric>)>,
 }
 
 impl Reading<'_, '_> {

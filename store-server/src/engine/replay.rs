@@ -123,18 +123,17 @@ impl Loading<'_> {
         let store = &self.engine.store;
         let samples: Vec<&RawSample> =
             samples.iter().filter(|sample| !self.is_known_better(sample, at)).collect();
-        let wanted: Vec<Wanted> = samples
+        let wanted: Vec<Wanted<'_>> = samples
             .iter()
             .map(|sample| {
                 // A metric that nobody configured is carried with the frequency that loses nothing.
                 let fallback = store.auto_frequency_s().unwrap_or(1);
                 let metric = store.metric_from_file(&sample.metric, fallback);
                 let frequency_s = store.catalog().get(metric).frequency_s;
-                Wanted { path: sample.path.clone(), metric, frequency_s, time: sample.time }
+                Wanted { path: &sample.path, metric, frequency_s, time: sample.time }
             })
             .collect();
-        let room = store.series_room();
-        let columns = self.state.register(store.catalog(), &wanted, room, |shape| store.intern(shape));
+        let columns = self.state.register(store, &wanted);
         self.blocks.resize_with(self.state.buffers().len(), Vec::new);
         let known: Vec<Sample> = samples
             .iter()

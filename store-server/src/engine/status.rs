@@ -301,7 +301,7 @@ pub struct MemoryStatus {
     pub shape_bytes: u64,
     /// The way from a line's prefix to a series.
     pub resolver_bytes: u64,
-    /// Hosts, buffers and floors.
+    /// Hosts with their names and tables, buffers and floors.
     pub host_bytes: u64,
     /// All of these but what is mapped.
     pub total_bytes: u64,
@@ -312,7 +312,8 @@ pub struct MemoryStatus {
 impl Engine {
     /// Where the memory is.
     pub fn memory(&self) -> MemoryStatus {
-        let mut memory = MemoryStatus::default();
+        let mut memory =
+            MemoryStatus { host_bytes: self.store.host_table_bytes() as u64, ..MemoryStatus::default() };
         for host in self.store.all_hosts() {
             let state = host.lock();
             memory.host_bytes += (size_of_val(&*host) + state.floors().heap_bytes()) as u64;
