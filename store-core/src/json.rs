@@ -87,22 +87,21 @@ pub fn push_u64(out: &mut Vec<u8>, value: u64) {
 /// Quotes, backslashes and control characters are escaped; all else stays as it is, in UTF-8.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     let bytes = text.as_bytes();
     out.reserve(bytes.len() + 2);
     out.push(b'"');
     let mut copied = 0;
-    for (index, &byte) in bytes.iter().enumerate() {
-        if byte >= b' ' && byte != b'"' && byte != b'\\' {
-            continue;
-        }
+    while let Some(plain) = bytes[copied..].iter().position(|&byte| !is_plain(byte)) {
+        let index = copied + plain;
         out.extend_from_slice(&bytes[copied..index]);
         copied = index + 1;
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        match bytes[index] {
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            _ => {
+            byte => {
                 let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
                 out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
             }

@@ -189,10 +189,20 @@ impl Plan {
         let mut extent: Option<(Timestamp, Timestamp)> = None;
         let mut count = 0;
         for series in self.series() {
-            let Some((first, end)) = series.extent(range.from, range.to) else { continue };
+            let column = series.simple();
+            let own = match (extent, column) {
+                // Within what the others span it only matters that there is a sample.
+                (Some((first, end)), Some(column))
+                    if first <= range.from && column.buffer.ends_by() <= end =>
+                {
+                    column.first(Timestamp::MAX).map(|_| (first, end))
+                }
+                _ => series.extent(range.from, range.to),
+            };
+            let Some((first, end)) = own else { continue };
             let (least, greatest) = extent.unwrap_or((first, end));
             extent = Some((least.min(first), greatest.max(end)));
-            match series.simple() {
+            match column {
                 Some(column) if simple.len() == count => simple.push(column),
                 _ => found.push(series),
             }

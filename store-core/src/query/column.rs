@@ -52,6 +52,19 @@ impl BufferPlan {
         i64::from(self.frequency_s())
     }
 
+    /// The moment by which every sample ends: its slot has half a step behind its time.
+    pub(super) fn ends_by(&self) -> Timestamp {
+        let step = self.step();
+        let mut end = self.heads().map(Head::end).max().unwrap_or(Timestamp::MIN);
+        for header in self.blocks().rev().map(Block::header) {
+            if header.base.saturating_add(i64::from(BLOCK_ROWS_MAX) * step) <= end {
+                break;
+            }
+            end = end.max(header.end());
+        }
+        end.saturating_sub(step / 2)
+    }
+
     pub(super) fn heads(&self) -> impl Iterator<Item = &Head> {
         self.heads.iter().flatten()
     }

@@ -181,6 +181,7 @@ proptest! {
         let asked = range(500 + first * 10, 500 + (first + rows) * 10);
         let Some(sum) = support::read(&store, "n1", &[], "sum", &asked).unwrap() else { return Ok(()) };
         let (sum_from, mut expected) = (sum.from, vec![-0.0_f64; sum.values.len()]);
+        let (mut from, mut to) = (Timestamp::MAX, Timestamp::MIN);
         for socket in 0..4 {
             // One that is freed altogether is none.
             let alone = exact(&[&format!("socket{socket}")]);
@@ -188,6 +189,8 @@ proptest! {
                 continue;
             }
             let one = support::read(&store, "n1", &alone, "sum", &asked).unwrap().unwrap();
+            // One that begins behind the range has no values, and ends where it begins.
+            (from, to) = (from.min(one.from), to.max(one.to.min(asked.to)));
             for (row, sum) in expected.iter_mut().enumerate() {
                 let value = usize::try_from((sum_from + row as i64 * 10 - one.from).div_euclid(10)).ok();
                 *sum += value.and_then(|row| one.values.get(row)).copied().unwrap_or(f64::NAN);
@@ -195,5 +198,6 @@ proptest! {
         }
         let bits = |values: &[f64]| values.iter().map(|v| if v.is_nan() { 0 } else { v.to_bits() }).collect::<Vec<_>>();
         prop_assert_eq!(bits(&sum.values), bits(&expected));
+        prop_assert_eq!((sum.from, sum.to), (from, to.max(from)));
     }
 }

@@ -5,7 +5,7 @@
 use store_core::json;
 use store_core::stats::Stats;
 
-use super::request::{Query, QueryRequest};
+use super::request::QueryRequest;
 use crate::engine::{ReadError, Series};
 
 /// Missing values, each with the comma before it.
@@ -31,6 +31,10 @@ struct Shown {
 pub(super) struct Printer {
     out: Vec<u8>,
     shown: Shown,
+    /// First time, end and resolution of the series printed last, and how they were: those of the next are mostly
+    /// the same.
+    times: Option<(i64, i64, i64)>,
+    times_text: Vec<u8>,
     points_max: usize,
     points_left: usize,
     first_echo: bool,
@@ -48,8 +52,17 @@ impl Printer {
             data: request.with_data,
             padding: request.with_padding,
         };
-        let (out, points_left) = (vec![b'{'], points_max);
-        Self { out, shown, points_max, points_left, first_echo: true, first_query: true, first_inner: true }
+        Self {
+            out: vec![b'{'],
+            shown,
+            times: None,
+            times_text: Vec::new(),
+            points_max,
+            points_left: points_max,
+            first_echo: true,
+            first_query: true,
+            first_inner: true,
+        }
     }
 
     /// Points that the next selection may have.
@@ -73,12 +86,12 @@ impl Printer {
     }
 
     /// A query that the server has put behind those of the request; these come first, if there are any.
-    pub(super) fn echo(&mut self, query: &Query<'_>) {
+    pub(super) fn echo(&mut self, host: &str, metric: &str) {
         self.push(if self.first_echo { b"\"queries\":[{\"metric\":" } else { b",{\"metric\":" });
         self.first_echo = false;
-        json::push_string(&mut self.out, &query.metric);
+        json::push_string(&mut self.out, metric);
         self.push(b",\"host\":");
-        json::push_string(&mut self.out, &query.host);
+        json::push_string(&mut self.out, host);
         self.push(b",\"resolution\":0,\"aggreg\":false}");
     }
 
@@ -136,18 +149,29 @@ impl Printer {
             self.data(padding, &series.values);
             self.push(b",");
         }
-        for (name, number) in [("from", series.from), ("to", series.to), ("resolution", series.resolution_s)]
-        {
-            self.name(name);
-            json::push_i64(&mut self.out, number);
-            self.push(b",");
-        }
-        for (name, number) in [("avg", stats.avg), ("min", stats.min), ("max", stats.max)] {
-            self.name(name);
+        self.times(series.from, series.to, series.resolution_s);
+        let numbers: [(&[u8], f64); 3] =
+            [(b",\"avg\":", stats.avg), (b",\"min\":", stats.min), (b",\"max\":", stats.max)];
+        for (name, number) in numbers {
+            self.push(name);
             json::push_fixed::<2>(&mut self.out, number);
-            self.push(b",");
         }
-        self.out.pop();
+    }
+
+    fn times(&mut self, from: i64, to: i64, resolution_s: i64) {
+        let times = Some((from, to, resolution_s));
+        if self.times != times {
+            self.times = times;
+            let text = &mut self.times_text;
+            text.clear();
+            let numbers: [(&[u8], i64); 3] =
+                [(b"\"from\":", from), (b",\"to\":", to), (b",\"resolution\":", resolution_s)];
+            for (name, number) in numbers {
+                text.extend_from_slice(name);
+                json::push_i64(text, number);
+            }
+        }
+        self.out.extend_from_slice(&self.times_text);
     }
 
     fn data(&mut self, padding: u64, values: &[f64]) {
@@ -168,12 +192,6 @@ impl Printer {
         let end = self.out.len();
         json::push_values(&mut self.out, values);
         self.out[end] = b',';
-    }
-
-    fn name(&mut self, name: &str) {
-        self.push(b"\"");
-        self.push(name.as_bytes());
-        self.push(b"\":");
     }
 
     fn push(&mut self, bytes: &[u8]) {

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
+use memchr::memchr_iter;
 use serde::{Deserialize, Deserializer};
 
 use crate::object::Object;
@@ -97,12 +98,7 @@ fn or_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> 
 /// Bytes that a request takes in memory when it is read, at most: a body of `{},{},` or `"","",` takes far more than
 /// it is long.
 pub(super) fn memory_bytes(body: &[u8]) -> usize {
-    let mut objects = 0_usize;
-    let mut quotes = 0_usize;
-    for byte in body {
-        objects += usize::from(*byte == b'{');
-        quotes += usize::from(*byte == b'"');
-    }
+    let (objects, quotes) = (memchr_iter(b'{', body).count(), memchr_iter(b'"', body).count());
     let read = objects * size_of::<Query<'_>>() + quotes / 2 * size_of::<Text<'_>>();
     // Lists double as they grow: the old and the new one are there at once.
     read.saturating_mul(3)
@@ -124,7 +120,12 @@ impl<'a> QueryRequest<'a> {
     /// # Errors
     /// It is no JSON object, or a field has another type; with the path of the field, line and column.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, BadRequest> {
-        if let Ok(Object(request)) = Object::deserialize(&mut serde_json::Deserializer::from_slice(body)) {
+        // What is UTF-8 as a whole need not be looked at string by string.
+        let read = match std::str::from_utf8(body) {
+            Ok(text) => Object::deserialize(&mut serde_json::Deserializer::from_str(text)),
+            Err(_) => Object::deserialize(&mut serde_json::Deserializer::from_slice(body)),
+        };
+        if let Ok(Object(request)) = read {
             return Ok(request);
         }
         // Once more with a record of the path, which costs too much to be kept for requests that are good.

@@ -74,7 +74,8 @@ impl<'r> Walk<'r> {
         let Self { request, hosts, printer, echoed, in_results, answered, paths: kept, read } = self;
         let of_all = hosts.len() * request.for_all_nodes.len();
         while *echoed < of_all {
-            printer.echo(&of_all_nodes(request, hosts, *echoed));
+            let (host, metric) = of_all_nodes(request, hosts, *echoed);
+            printer.echo(host, metric);
             *echoed += 1;
             if is_enough(printer.len()) {
                 return Ok(false);
@@ -86,14 +87,22 @@ impl<'r> Walk<'r> {
         }
         let queries = request.queries.len();
         while *answered < queries + of_all {
-            let numbered = |number: usize| match request.queries.get(number) {
+            let query = match request.queries.get(*answered) {
                 Some(query) => Cow::Borrowed(&query.0),
-                None => Cow::Owned(of_all_nodes(request, hosts, number - queries)),
+                None => {
+                    let (host, metric) = of_all_nodes(request, hosts, *answered - queries);
+                    Cow::Owned(Query::node(host, metric))
+                }
             };
-            let query = numbered(*answered);
             if read.is_none() {
                 printer.begin_query();
-                if *answered == 0 || !have_same_paths(&numbered(*answered - 1), &query) {
+                // Those for all nodes come last, and all have the same.
+                let is_repeated = match answered.checked_sub(1).map(|before| request.queries.get(before)) {
+                    None => false,
+                    Some(None) => true,
+                    Some(Some(before)) => have_same_paths(before, &query),
+                };
+                if !is_repeated {
                     *kept = paths(&query);
                 }
             }
@@ -158,11 +167,11 @@ impl<'r> Walk<'r> {
     }
 }
 
-/// The `n`-th query for all nodes. Made anew each time it is needed: as a list they would be the largest part of a
-/// large request.
-fn of_all_nodes<'q>(request: &'q QueryRequest<'_>, hosts: &'q [String], n: usize) -> Query<'q> {
+/// Host and metric of the `n`-th query for all nodes. Made anew each time they are needed: as a list of queries they
+/// would be the largest part of a large request.
+fn of_all_nodes<'q>(request: &'q QueryRequest<'_>, hosts: &'q [String], n: usize) -> (&'q str, &'q str) {
     let metrics = &request.for_all_nodes;
-    Query::node(&hosts[n / metrics.len()], &metrics[n % metrics.len()])
+    (&hosts[n / metrics.len()], &metrics[n % metrics.len()])
 }
 
 fn loading(error: ReadError) -> ApiError {
