@@ -284,10 +284,15 @@ impl HostState {
     /// If `shape` does not extend the present one.
     pub fn set_shape(&mut self, shape: Arc<Shape>) {
         assert!(shape.extends(&self.shape), "a shape grows and is never renumbered");
-        for (number, buffer) in shape.buffers().iter().enumerate().skip(self.buffers.len()) {
+        self.shape = shape;
+        self.add_buffers();
+    }
+
+    /// Makes the buffers that the shape has got.
+    fn add_buffers(&mut self) {
+        for (number, buffer) in self.shape.buffers().iter().enumerate().skip(self.buffers.len()) {
             self.buffers.push(Buffer::new(number as u16, buffer.frequency_s));
         }
-        self.shape = shape;
     }
 
     /// The column of a series at its configured frequency.
@@ -327,8 +332,8 @@ impl HostState {
         }
         if !added.is_empty() {
             let frequencies: Vec<u32> = phases.new.iter().map(|(frequency_s, _)| *frequency_s).collect();
-            let shape = store.extended_shape(&self.shape, &frequencies, &added);
-            self.set_shape(shape);
+            store.extend_shape(&mut self.shape, &frequencies, &added);
+            self.add_buffers();
         }
         columns
     }

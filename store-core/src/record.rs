@@ -15,6 +15,8 @@ pub mod kind {
     pub const FLOORS: u8 = 18;
     /// [`super::Record::Samples`]
     pub const SAMPLES: u8 = 19;
+    /// [`super::Record::NamedRows`]
+    pub const NAMED_ROWS: u8 = 20;
 }
 
 /// A sample that names its series by path and metric.
@@ -47,6 +49,18 @@ pub enum Record<'a> {
         host: &'a str,
         /// The shape under which buffers and columns are numbered.
         shape: ShapeHash,
+        /// The encoded rows, for [`read_rows`].
+        rows: &'a [u8],
+    },
+    /// Rows of one host that bring the names of their columns: cluster, host, `u32` length and an encoded shape of
+    /// just these columns, then rows as in [`Record::Rows`], numbered by that shape.
+    NamedRows {
+        /// The cluster.
+        cluster: &'a str,
+        /// The host.
+        host: &'a str,
+        /// The encoded shape.
+        shape: &'a [u8],
         /// The encoded rows, for [`read_rows`].
         rows: &'a [u8],
     },
@@ -94,6 +108,7 @@ impl Record<'_> {
             Self::Rows { .. } => kind::ROWS,
             Self::Floors { .. } => kind::FLOORS,
             Self::Samples { .. } => kind::SAMPLES,
+            Self::NamedRows { .. } => kind::NAMED_ROWS,
         }
     }
 
@@ -103,6 +118,13 @@ impl Record<'_> {
             Self::Shape(bytes) => out.extend_from_slice(bytes),
             Self::Rows { cluster, host, shape, rows } => {
                 push_rows_front(out, cluster, host, *shape);
+                out.extend_from_slice(rows);
+            }
+            Self::NamedRows { cluster, host, shape, rows } => {
+                push_name(out, cluster);
+                push_name(out, host);
+                push_count(out, shape.len());
+                out.extend_from_slice(shape);
                 out.extend_from_slice(rows);
             }
             Self::Floors { cluster, host, shape, floors } => {
@@ -142,9 +164,10 @@ impl<'a> Record<'a> {
             kind::ROWS => rows(&mut cursor),
             kind::FLOORS => floors(&mut cursor),
             kind::SAMPLES => samples(&mut cursor),
+            kind::NAMED_ROWS => named_rows(&mut cursor),
             _ => return Err(RecordError::UnknownKind(kind)),
         };
-        let whole = kind == kind::ROWS || cursor.is_empty();
+        let whole = matches!(kind, kind::ROWS | kind::NAMED_ROWS) || cursor.is_empty();
         record.filter(|_| whole).ok_or(RecordError::Malformed(kind))
     }
 }
@@ -152,6 +175,12 @@ impl<'a> Record<'a> {
 fn rows<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
     let (cluster, host) = (name(cursor)?, name(cursor)?);
     Some(Record::Rows { cluster, host, shape: ShapeHash(cursor.array()?), rows: cursor.rest() })
+}
+
+fn named_rows<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    let (cluster, host) = (name(cursor)?, name(cursor)?);
+    let shape_bytes = cursor.u32()? as usize;
+    Some(Record::NamedRows { cluster, host, shape: cursor.bytes(shape_bytes)?, rows: cursor.rest() })
 }
 
 fn floors<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
@@ -440,13 +469,21 @@ mod tests {
                 floors: vec![(0, 5), (8, -1)],
             },
             Record::Samples { cluster: "c", host: "h", samples: vec![sample] },
+            Record::NamedRows { cluster: "c", host: "h", shape: b"abc", rows: b"" },
+            Record::NamedRows { cluster: "c", host: "h", shape: b"abc", rows: b"xyz" },
         ];
         for record in records {
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
             assert_eq!(Record::decode(record.kind(), &bytes), Ok(record.clone()));
-            if !matches!(record, Record::Shape(_) | Record::Rows { .. }) {
-                for cut in 0..bytes.len() {
+            // Where rows begin the record may end.
+            let needed = match record {
+                Record::Shape(_) | Record::Rows { .. } => 0,
+                Record::NamedRows { rows, .. } => bytes.len() - rows.len(),
+                _ => bytes.len(),
+            };
+            if needed > 0 {
+                for cut in 0..needed {
                     let cut_off = Record::decode(record.kind(), &bytes[..cut]);
                     assert_eq!(cut_off, Err(RecordError::Malformed(record.kind())));
                 }

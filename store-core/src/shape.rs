@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use hashbrown::HashMap;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::level::Level;
 use crate::metric::{Catalog, MetricId};
+use crate::row::Row;
 use crate::wire::Cursor;
 
 /// The content hash of a [`Shape`]: the first 16 bytes of the SHA-256 of its encoding.
@@ -92,24 +95,34 @@ pub const COLUMNS_MAX: usize = 1 << 17;
 impl Shape {
     /// The shape of a host of which nothing is known yet.
     pub fn empty(catalog: &Catalog) -> Self {
-        Self { root: Level::default(), columns: Vec::new(), buffers: Vec::new(), hash: ShapeHash([0; 16]) }
-            .rehashed(catalog)
+        let hash = ShapeHash([0; 16]);
+        let mut shape = Self { root: Level::default(), columns: Vec::new(), buffers: Vec::new(), hash };
+        shape.extend(catalog, &[], &[]);
+        shape
     }
 
-    /// This shape with more buffers (given by their frequencies) and columns behind those it has.
+    /// Adds buffers (given by their frequencies) and columns behind those it has.
     ///
     /// # Panics
     /// If a column names a buffer that neither exists nor is added.
+    pub fn extend(&mut self, catalog: &Catalog, frequencies_s: &[u32], added: &[NewColumn<'_>]) {
+        let buffers = frequencies_s.iter();
+        self.buffers.extend(buffers.map(|&frequency_s| BufferShape { frequency_s, columns: Vec::new() }));
+        for column in added {
+            self.push(column.path.as_ref().into(), column.metric, column.buffer);
+        }
+        self.hash = Self::hash_of(&self.encode(catalog));
+    }
+
+    /// This shape [with more](Self::extend) buffers and columns.
+    ///
+    /// # Panics
+    /// As [`extend`](Self::extend).
     #[must_use]
     pub fn extended(&self, catalog: &Catalog, frequencies_s: &[u32], added: &[NewColumn<'_>]) -> Self {
         let mut shape = self.clone();
-        shape.buffers.extend(
-            frequencies_s.iter().map(|&frequency_s| BufferShape { frequency_s, columns: Vec::new() }),
-        );
-        for column in added {
-            shape.push(column.path.as_ref().into(), column.metric, column.buffer);
-        }
-        shape.rehashed(catalog)
+        shape.extend(catalog, frequencies_s, added);
+        shape
     }
 
     /// Whether this is what `older` becomes when it is [extended](Self::extended) so.
@@ -133,6 +146,37 @@ impl Shape {
         path.len() <= DEPTH_MAX && path.iter().all(|name| fits(name)) && fits(metric)
     }
 
+    /// A shape of just the columns that `rows` have, and the rows numbered by it. Cells of no column are left out.
+    pub fn of_rows(&self, catalog: &Catalog, rows: &[Row]) -> (Self, Vec<Row>) {
+        let (mut buffers, mut added) = (Vec::new(), Vec::new());
+        let mut indices: Vec<HashMap<u32, u32>> = Vec::new();
+        let mut renumbered = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(own) = self.buffers.get(usize::from(row.buffer)) else { continue };
+            let at = buffers.iter().position(|&buffer| buffer == row.buffer).unwrap_or_else(|| {
+                buffers.push(row.buffer);
+                indices.push(HashMap::new());
+                buffers.len() - 1
+            });
+            let buffer = at as u16;
+            let mut cells = Vec::with_capacity(row.cells.len());
+            for &(index, value) in &row.cells {
+                let Some(&number) = own.columns.get(index as usize) else { continue };
+                let next = indices[at].len() as u32;
+                let index = *indices[at].entry(index).or_insert_with(|| {
+                    let Column { path, metric, .. } = &self.columns[number as usize];
+                    added.push(NewColumn { path: Cow::Borrowed(path), metric: *metric, buffer });
+                    next
+                });
+                cells.push((index, value));
+            }
+            renumbered.push(Row { buffer, anchor: row.anchor, slot: row.slot, cells });
+        }
+        let frequencies_s: Vec<u32> =
+            buffers.iter().map(|&buffer| self.buffers[usize::from(buffer)].frequency_s).collect();
+        (Self::empty(catalog).extended(catalog, &frequencies_s, &added), renumbered)
+    }
+
     fn push(&mut self, path: Box<[Box<str>]>, metric: MetricId, buffer: u16) {
         let number = u32::try_from(self.columns.len()).expect("fewer than 2^32 columns");
         let columns = &mut self.buffers[usize::from(buffer)].columns;
@@ -140,11 +184,6 @@ impl Shape {
         columns.push(number);
         self.root.enter(&path, metric, number);
         self.columns.push(Column { path, metric, buffer, index });
-    }
-
-    fn rehashed(mut self, catalog: &Catalog) -> Self {
-        self.hash = Self::hash_of(&self.encode(catalog));
-        self
     }
 
     /// The content hash of an encoded shape.
@@ -336,6 +375,32 @@ mod tests {
         for changed in [column(&["socket2"], 0, 2), column(&["socket1"], 1, 2), column(&["socket1"], 0, 1)] {
             assert!(!new.is_extension(&old, &frequencies, &[columns[0].clone(), changed]));
         }
+    }
+
+    #[test]
+    fn rows_get_a_shape_of_just_their_columns() {
+        let catalog = catalog();
+        let shape = sample(&catalog).extended(&catalog, &[], &[column(&["socket1"], 0, 0)]);
+        let row = |buffer, slot, cells: &[(u32, f32)]| Row { buffer, anchor: 7, slot, cells: cells.to_vec() };
+        let rows = [
+            row(1, 60, &[(0, 1.0)]),
+            row(0, 10, &[(2, 2.0), (0, 3.0), (2, 4.0), (9, 5.0)]),
+            row(0, 20, &[(0, 6.0)]),
+            row(5, 30, &[(0, 7.0)]),
+        ];
+        let (part, renumbered) = shape.of_rows(&catalog, &rows);
+        let frequencies: Vec<u32> = part.buffers().iter().map(|buffer| buffer.frequency_s).collect();
+        assert_eq!(frequencies, [60, 10]);
+        let named: Vec<_> =
+            part.columns().iter().map(|c| (c.path.join("/"), c.metric.0, c.buffer, c.index)).collect();
+        assert_eq!(
+            named,
+            [("socket0".into(), 1, 0, 0), ("socket1".into(), 0, 1, 0), (String::new(), 0, 1, 1)]
+        );
+        assert_eq!(
+            renumbered,
+            [row(0, 60, &[(0, 1.0)]), row(1, 10, &[(0, 2.0), (1, 3.0), (0, 4.0)]), row(1, 20, &[(1, 6.0)]),]
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! [`Store`]: all hosts, and what they share.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use hashbrown::{HashMap, HashTable};
 
@@ -38,9 +38,7 @@ pub struct Store {
     catalog: Catalog,
     /// Taken before any host's mutex, and never while one is held.
     hosts: RwLock<HostTable>,
-    shapes: Mutex<HashMap<ShapeHash, Weak<Shape>>>,
-    /// What a shape became when so many columns were added to it the last time: hosts of a kind register alike.
-    extensions: Mutex<HashMap<(ShapeHash, usize), Weak<Shape>>>,
+    shapes: Mutex<Shapes>,
     resolver: Resolver,
     limits: Limits,
     /// Frequency at which unknown metrics are registered; without one they are dropped.
@@ -55,6 +53,54 @@ struct HostTable {
     clusters: BTreeMap<Box<str>, Cluster>,
     numbers: Vec<Option<Arc<Host>>>,
     count: usize,
+}
+
+/// The shapes in use. No strong references: what no host and no block has any more goes.
+#[derive(Debug, Default)]
+struct Shapes {
+    by_hash: HashMap<ShapeHash, Weak<Shape>>,
+    /// What a shape became when so many columns were added to it the last time: hosts of a kind register alike.
+    extensions: HashMap<(ShapeHash, usize), ShapeHash>,
+}
+
+impl Shapes {
+    fn get(&self, hash: ShapeHash) -> Option<Arc<Shape>> {
+        self.by_hash.get(&hash).and_then(Weak::upgrade)
+    }
+
+    fn intern(&mut self, shape: Arc<Shape>) -> Arc<Shape> {
+        if let Some(stored) = self.get(shape.hash()) {
+            return stored;
+        }
+        if is_to_grow(&self.by_hash) {
+            self.by_hash.retain(|_, stored| stored.strong_count() > 0);
+        }
+        self.by_hash.insert(shape.hash(), Arc::downgrade(&shape));
+        shape
+    }
+
+    /// Takes out a shape that is about to change.
+    fn forget(&mut self, shape: &Arc<Shape>) {
+        self.by_hash.remove(&shape.hash());
+    }
+
+    fn extension(&self, key: (ShapeHash, usize)) -> Option<Arc<Shape>> {
+        self.get(*self.extensions.get(&key)?)
+    }
+
+    fn note_extension(&mut self, key: (ShapeHash, usize), hash: ShapeHash) {
+        if is_to_grow(&self.extensions) {
+            let by_hash = &self.by_hash;
+            self.extensions
+                .retain(|_, hash| by_hash.get(hash).is_some_and(|stored| stored.strong_count() > 0));
+        }
+        self.extensions.insert(key, hash);
+    }
+}
+
+/// Whether a table of shapes grows with the next one: time to look what of it is still in use.
+fn is_to_grow<K, V>(table: &HashMap<K, V>) -> bool {
+    table.len() > 64 && table.len() == table.capacity()
 }
 
 /// The hosts of a cluster.
@@ -95,7 +141,6 @@ impl Store {
             catalog,
             hosts: RwLock::default(),
             shapes: Mutex::default(),
-            extensions: Mutex::default(),
             resolver: Resolver::new(limits.series.saturating_mul(2).max(1024)),
             limits,
             auto_frequency_s,
@@ -194,46 +239,47 @@ impl Store {
 
     /// The stored copy of a shape.
     pub fn intern(&self, shape: Shape) -> Arc<Shape> {
-        let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stored) = shapes.get(&shape.hash()).and_then(Weak::upgrade) {
-            return stored;
-        }
-        drop_unused(&mut shapes);
-        let shape = Arc::new(shape);
-        shapes.insert(shape.hash(), Arc::downgrade(&shape));
-        shape
+        self.shapes().intern(Arc::new(shape))
     }
 
-    /// The stored copy of `shape` with more buffers and columns, as [`Shape::extended`] makes it.
-    pub(crate) fn extended_shape(
+    /// Adds buffers and columns to a shape, as [`Shape::extend`] does, and makes it the stored copy.
+    pub(crate) fn extend_shape(
         &self,
-        shape: &Shape,
+        shape: &mut Arc<Shape>,
         frequencies_s: &[u32],
         added: &[NewColumn<'_>],
-    ) -> Arc<Shape> {
+    ) {
         let key = (shape.hash(), added.len());
-        let extensions = || self.extensions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = extensions().get(&key).and_then(Weak::upgrade);
+        let known = self.shapes().extension(key);
         if let Some(known) = known.filter(|known| known.is_extension(shape, frequencies_s, added)) {
-            return known;
+            *shape = known;
+            return;
         }
-        let extended = self.intern(shape.extended(&self.catalog, frequencies_s, added));
-        let mut extensions = extensions();
-        drop_unused(&mut extensions);
-        extensions.insert(key, Arc::downgrade(&extended));
-        extended
+        // What nobody else has grows as it is: a host whose series come one by one would copy all of them each time.
+        if Arc::strong_count(shape) == 1 {
+            self.shapes().forget(shape);
+        }
+        match Arc::get_mut(shape) {
+            Some(own) => own.extend(&self.catalog, frequencies_s, added),
+            None => *shape = Arc::new(shape.extended(&self.catalog, frequencies_s, added)),
+        }
+        let mut shapes = self.shapes();
+        *shape = shapes.intern(Arc::clone(shape));
+        shapes.note_extension(key, shape.hash());
     }
 
     /// The stored copy of a shape that is in use.
     pub fn shape(&self, hash: ShapeHash) -> Option<Arc<Shape>> {
-        let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        shapes.get(&hash).and_then(Weak::upgrade)
+        self.shapes().get(hash)
     }
 
     /// All shapes in use.
-    pub fn shapes(&self) -> Vec<Arc<Shape>> {
-        let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        shapes.values().filter_map(Weak::upgrade).collect()
+    pub fn all_shapes(&self) -> Vec<Arc<Shape>> {
+        self.shapes().by_hash.values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn shapes(&self) -> MutexGuard<'_, Shapes> {
+        self.shapes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A host that is known.
@@ -362,12 +408,5 @@ impl Store {
             self.resolver.clear();
         }
         gone
-    }
-}
-
-/// Makes room in a table of shapes before it grows.
-fn drop_unused<K: Eq + Hash>(shapes: &mut HashMap<K, Weak<Shape>>) {
-    if shapes.len() > 64 && shapes.len() == shapes.capacity() {
-        shapes.retain(|_, stored| stored.strong_count() > 0);
     }
 }

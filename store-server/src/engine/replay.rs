@@ -6,9 +6,10 @@ use store_core::block::Block;
 use store_core::host::{Sample, Wanted};
 use store_core::record::{LoggedRow, RawSample, Record, logged_rows};
 use store_core::row::{Row, RowView, Rows};
-use store_core::shape::{Shape, ShapeHash};
+use store_core::shape::{Column, Shape, ShapeHash};
 use store_core::stamp::Stamp;
 
+use super::Engine;
 use super::load::Loading;
 
 /// A row of a frame that is to be applied.
@@ -42,6 +43,9 @@ impl Loading<'_> {
                 Ok(Record::Rows { shape, rows: bytes, .. }) => {
                     self.replay_rows(shape, bytes, frame.stamp, now, &mut rows);
                 }
+                Ok(Record::NamedRows { shape, rows: bytes, .. }) => {
+                    self.replay_named_rows(shape, bytes, frame.stamp, now, &mut rows);
+                }
                 Ok(Record::Samples { samples, .. }) => {
                     self.rows_of_samples(&samples, frame.stamp, &mut rows);
                     self.host.apply(&mut self.state, rows.views(), frame.stamp, now);
@@ -59,10 +63,7 @@ impl Loading<'_> {
             self.engine.counters.frames_without_shape.add(1);
             return;
         };
-        let logged = logged_rows(bytes).map_while(|row| {
-            self.engine.counters.frames_unreadable.add(u64::from(row.is_err()));
-            row.ok()
-        });
+        let logged = logged(self.engine, bytes);
         if self.strangers.is_empty() && self.state.shape().extends(&shape) {
             let taken = self.take_rows(logged, at, rows);
             let views = taken.iter().map(|row| row.view(rows));
@@ -71,6 +72,49 @@ impl Loading<'_> {
             let samples = self.samples_of(logged, &shape);
             self.rows_of_samples(&samples, at, rows);
             self.host.apply(&mut self.state, rows.views(), at, now);
+        }
+    }
+
+    /// Rows that bring the names of their columns.
+    fn replay_named_rows(&mut self, shape: &[u8], bytes: &[u8], at: Stamp, now: i64, rows: &mut Rows) {
+        let store = &self.engine.store;
+        let Ok(shape) = Shape::decode(shape, |name, s| store.metric_from_file(name, s)) else {
+            self.engine.counters.frames_unreadable.add(1);
+            return;
+        };
+        let logged = logged(self.engine, bytes);
+        if self.strangers.is_empty() {
+            self.renumber(logged, &shape, rows);
+            self.settle(rows, at);
+        } else {
+            let samples = self.samples_of(logged, &shape);
+            self.rows_of_samples(&samples, at, rows);
+        }
+        self.host.apply(&mut self.state, rows.views(), at, now);
+    }
+
+    /// Rows that are numbered by `shape` as rows of this host, which gets the columns that it lacks.
+    fn renumber<'f>(&mut self, logged: impl Iterator<Item = LoggedRow<'f>>, shape: &Shape, rows: &mut Rows) {
+        let (mut wanted, mut places) = (Vec::new(), Vec::new());
+        let mut cells = Vec::new();
+        for row in logged {
+            let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
+            cells.clear();
+            row.unpack(&mut cells);
+            for &(index, value) in &cells {
+                let Some(&number) = buffer.columns.get(index as usize) else { continue };
+                let Column { path, metric, .. } = &shape.columns()[number as usize];
+                let (metric, frequency_s) = (*metric, buffer.frequency_s);
+                wanted.push(Wanted { path, metric, frequency_s, time: row.slot });
+                places.push((row.anchor, row.slot, value));
+            }
+        }
+        let columns = self.state.register(&self.engine.store, &wanted);
+        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
+        for (column, (anchor, slot, value)) in columns.into_iter().zip(places) {
+            let Some(column) = column else { continue };
+            let Column { buffer, index, .. } = self.state.shape().columns()[column as usize];
+            rows.row(buffer, anchor, slot).cells.push((index, value));
         }
     }
 
@@ -208,4 +252,12 @@ impl Loading<'_> {
                 && block.check()
         })
     }
+}
+
+/// The rows of a frame, up to the first that cannot be read.
+fn logged<'f>(engine: &'f Engine, bytes: &'f [u8]) -> impl Iterator<Item = LoggedRow<'f>> {
+    logged_rows(bytes).map_while(|row| {
+        engine.counters.frames_unreadable.add(u64::from(row.is_err()));
+        row.ok()
+    })
 }

@@ -16,14 +16,22 @@ use store_wal::{Appended, Log, LogPos};
 /// How often a segment says a shape: one rotten frame must not cost the rows of every host that looks like that.
 const SHAPE_COPIES: u8 = 2;
 
-/// Which shapes the log's present segment holds.
+/// What the log's present segment says of shapes.
 #[derive(Debug, Default)]
 pub(super) struct Announced(Mutex<Segment>);
 
 #[derive(Debug, Default)]
 struct Segment {
     number: u32,
-    copies: HashMap<ShapeHash, u8>,
+    shapes: HashMap<ShapeHash, Said>,
+}
+
+/// What a segment says of one shape.
+#[derive(Debug, Default)]
+struct Said {
+    copies: u8,
+    /// Cells that brought the names of their columns instead.
+    named_cells: usize,
 }
 
 impl Announced {
@@ -76,13 +84,38 @@ impl<'a> Scribe<'a> {
         self.append(kind::ROWS, Some(shape))
     }
 
+    /// Whether rows are to bring the names of their columns, rather than the segment a shape that it does not hold
+    /// yet. That costs less as long as fewer names were brought than the shape has: a host whose series come one by one
+    /// has another shape each time, and all of them together would be quadratically long.
+    fn is_said_by_names(&self, shape: &Shape, rows: &[Row]) -> bool {
+        let mut announced = self.announced.lock();
+        let said = announced.shapes.entry(shape.hash()).or_default();
+        if said.copies > 0 {
+            return false;
+        }
+        said.named_cells += rows.iter().map(|row| row.cells.len()).sum::<usize>();
+        said.named_cells < shape.columns().len()
+    }
+
+    /// Rows of a host, with the names of their columns.
+    fn named_rows(&mut self, host: &Host, shape: &Shape, rows: &[Row]) -> Stamp {
+        let (part, renumbered) = shape.of_rows(self.catalog, rows);
+        let mut bytes = Vec::new();
+        record::push_rows(&mut bytes, &renumbered);
+        let encoded = part.encode(self.catalog);
+        let (cluster, name) = (host.cluster(), host.name());
+        self.payload.clear();
+        Record::NamedRows { cluster, host: name, shape: &encoded, rows: &bytes }.encode(&mut self.payload);
+        self.append(kind::NAMED_ROWS, None)
+    }
+
     /// Appends `payload` as one frame, behind the shape that it is numbered by.
     fn append(&mut self, kind: u8, shape: Option<&Shape>) -> Stamp {
         loop {
             let (segment, with_shape) = {
                 let announced = self.announced.lock();
                 let lacks = |shape: &&Shape| {
-                    announced.copies.get(&shape.hash()).is_none_or(|copies| *copies < SHAPE_COPIES)
+                    announced.shapes.get(&shape.hash()).is_none_or(|said| said.copies < SHAPE_COPIES)
                 };
                 (announced.number, shape.filter(lacks))
             };
@@ -97,7 +130,7 @@ impl<'a> Scribe<'a> {
                     if let Some(shape) = with_shape {
                         let mut announced = self.announced.lock();
                         if announced.number == segment {
-                            *announced.copies.entry(shape.hash()).or_default() += 1;
+                            announced.shapes.entry(shape.hash()).or_default().copies += 1;
                         }
                     }
                     self.unlogged |= !logged;
@@ -107,7 +140,7 @@ impl<'a> Scribe<'a> {
                 Appended::NewSegment(number) => {
                     let mut announced = self.announced.lock();
                     if announced.number < number {
-                        *announced = Segment { number, copies: HashMap::new() };
+                        *announced = Segment { number, shapes: HashMap::new() };
                     }
                 }
             }
@@ -118,7 +151,11 @@ impl<'a> Scribe<'a> {
 impl Journal for Scribe<'_> {
     fn rows(&mut self, host: &Host, state: &mut HostState, rows: &[Row]) -> Stamp {
         let shape = std::sync::Arc::clone(state.shape());
-        self.rows_of(host, &shape, rows)
+        if self.is_said_by_names(&shape, rows) {
+            self.named_rows(host, &shape, rows)
+        } else {
+            self.rows_of(host, &shape, rows)
+        }
     }
 
     fn floors(&mut self, host: &Host, state: &mut HostState, floors: &[(u32, Timestamp)]) -> Stamp {

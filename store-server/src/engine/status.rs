@@ -333,7 +333,7 @@ impl Engine {
                 }
             }
         }
-        memory.shape_bytes = self.store.shapes().iter().map(|shape| shape.heap_bytes() as u64).sum();
+        memory.shape_bytes = self.store.all_shapes().iter().map(|shape| shape.heap_bytes() as u64).sum();
         memory.resolver_bytes = self.store.resolver().bytes() as u64;
         memory.total_bytes = memory.head_bytes
             + memory.unsaved_block_bytes

@@ -56,7 +56,8 @@ impl LogTail {
             Ok(
                 Record::Rows { cluster, host, .. }
                 | Record::Floors { cluster, host, .. }
-                | Record::Samples { cluster, host, .. },
+                | Record::Samples { cluster, host, .. }
+                | Record::NamedRows { cluster, host, .. },
             ) => (cluster, host),
             Ok(_) | Err(_) => {
                 self.unreadable += 1;

@@ -731,3 +731,41 @@ fn a_host_of_which_everything_was_freed_is_none() {
         }
     }
 }
+
+#[test]
+fn series_that_come_one_by_one_are_not_all_named_in_the_log_each_time() {
+    const SERIES: i64 = 400;
+    let site = Site::new();
+    let engine = site.start();
+    let write = |engine: &Engine, series: i64, time: i64| {
+        let kind = format!("type=socket,type-id={series}");
+        let line = format!("power,cluster=c,hostname=h,{kind} value={series} {time}\n");
+        assert_eq!(engine.write(line.as_bytes(), None).good, 1);
+    };
+    let log_bytes = |site: &Site| {
+        let files = site.disk.files();
+        site.segments().iter().map(|path| files[path].len()).sum::<usize>()
+    };
+    let check = |engine: &Engine, time: i64| {
+        for series in 0..SERIES {
+            let path = format!("socket{series}");
+            assert_eq!(values_of(engine, "h", "power", &[&path])[&time], series as f64, "{path}");
+        }
+    };
+    (0..SERIES).for_each(|series| write(&engine, series, T));
+    let of_names = log_bytes(&site);
+    assert!(of_names < SERIES as usize * 150, "{of_names} bytes");
+    // Both of what names and of what a shape says: a sender who takes turns gets it no longer either.
+    (0..SERIES).for_each(|series| {
+        write(&engine, series, T + 1);
+        write(&engine, SERIES + series, T + 1);
+    });
+    let of_both = log_bytes(&site) - of_names;
+    assert!(of_both < 2 * SERIES as usize * 150, "{of_both} bytes");
+    for engine in [&site.killed().start(), &engine] {
+        check(engine, T);
+        check(engine, T + 1);
+    }
+    stop(engine);
+    check(&site.start(), T + 1);
+}
