@@ -27,6 +27,13 @@ impl DurableDirs {
         Self::default()
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        // A byte an entry besides the entries.
+        durable.capacity() * (size_of::<PathBuf>() + 1) + durable.iter().map(PathBuf::capacity).sum::<usize>()
+    }
+
     /// Makes `host_dir`, `<directory>/<cluster>/<host>`, exist and its name durable. `<directory>` exists.
     ///
     /// # Errors

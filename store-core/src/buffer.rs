@@ -100,8 +100,7 @@ impl Buffer {
 
     /// Bytes of the buffer itself: of its lists, and of each block beside its rows.
     pub fn fixed_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.anchors.heap_bytes()
+        self.anchors.heap_bytes()
             + size_of::<Vec<Held>>()
             + 2 * size_of::<usize>()
             + self.blocks.capacity() * size_of::<Held>()

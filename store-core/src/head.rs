@@ -249,9 +249,9 @@ impl Head {
         })
     }
 
-    /// Bytes on the heap.
+    /// Bytes on the heap, those of the shared list's front included.
     pub fn heap_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<f32>()
+        size_of::<Vec<f32>>() + 2 * size_of::<usize>() + self.cells.capacity() * size_of::<f32>()
     }
 }
 
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(head.row(0, 300), None);
         assert_eq!(head.column(0).collect::<Vec<_>>(), (0..20).map(|n| n as f32).collect::<Vec<_>>());
         assert_eq!((head.first(), head.last()), (Stamp(1), Stamp(20)));
-        assert_eq!(head.heap_bytes(), 20 * 2 * 4);
+        assert_eq!(head.heap_bytes(), 40 + 20 * 2 * 4);
     }
 
     #[test]

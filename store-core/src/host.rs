@@ -290,6 +290,8 @@ impl HostState {
 
     /// Makes the buffers that the shape has got.
     fn add_buffers(&mut self) {
+        // Mostly there is one, and a fleet of small hosts consists of little else.
+        self.buffers.reserve_exact(self.shape.buffers().len().saturating_sub(self.buffers.len()));
         for (number, buffer) in self.shape.buffers().iter().enumerate().skip(self.buffers.len()) {
             self.buffers.push(Buffer::new(number as u16, buffer.frequency_s));
         }
@@ -417,6 +419,13 @@ impl HostState {
             floor.before > time || oldest.is_some_and(|oldest| oldest < floor.before)
         });
         dropped
+    }
+
+    /// Bytes on the heap besides the cells of heads and the bytes of blocks.
+    pub fn fixed_bytes(&self) -> usize {
+        self.buffers.capacity() * size_of::<Buffer>()
+            + self.buffers.iter().map(Buffer::fixed_bytes).sum::<usize>()
+            + self.floors.heap_bytes()
     }
 
     /// Whether every block is in a synced block file.

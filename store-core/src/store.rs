@@ -305,15 +305,20 @@ impl Store {
         self.create(cluster, name, None)
     }
 
-    /// A host for a sample of it: a new one only if there is room for its first series.
+    /// A host for a sample of it: a new one only if there is room for its first series behind `before` others.
     ///
     /// # Errors
     /// If that were one host, or one series, too many.
-    pub(crate) fn host_for_samples(&self, cluster: &str, name: &str) -> Result<Arc<Host>, Refusal> {
+    pub(crate) fn host_for_samples(
+        &self,
+        cluster: &str,
+        name: &str,
+        before: usize,
+    ) -> Result<Arc<Host>, Refusal> {
         if let Some(host) = self.host(cluster, name) {
             return Ok(host);
         }
-        if self.series_room() == 0 { Err(Refusal::Series) } else { self.create(cluster, name, None) }
+        if self.series_room() <= before { Err(Refusal::Series) } else { self.create(cluster, name, None) }
     }
 
     /// A host that was found on disk, entered as one that is to be loaded.
@@ -382,7 +387,7 @@ impl Store {
         if candidates.is_empty() {
             return candidates;
         }
-        let mut gone = Vec::new();
+        let (mut gone, mut series) = (Vec::new(), 0);
         let mut table = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
         for host in candidates {
             // Looked at again under the table's lock: who holds the host meanwhile finds it marked.
@@ -392,6 +397,7 @@ impl Store {
                 let columns = state.shape().columns().len();
                 drop(state);
                 self.series.fetch_sub(columns, Ordering::Relaxed);
+                series += columns;
                 table.count -= 1;
                 table.numbers[host.number() as usize] = None;
                 if let Some(hosts) = table.clusters.get_mut(host.cluster()) {
@@ -404,7 +410,7 @@ impl Store {
             }
         }
         drop(table);
-        if !gone.is_empty() {
+        if series > 0 {
             self.resolver.clear();
         }
         gone

@@ -205,6 +205,7 @@ pub fn router(app: Arc<App>, dev: bool) -> Router {
         .layer(CatchPanicLayer::new())
         .layer(middleware::map_response(answer::errors_as_json))
         .layer(compression)
+        .layer(middleware::map_request(async |request: Request| answer::with_identity(request)))
         .layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
             let counters = Arc::clone(&counters);
             async move {

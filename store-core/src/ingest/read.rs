@@ -163,7 +163,8 @@ impl Store {
         if last.is_some_and(|last| (last.name(), last.cluster()) == (named.host, named.cluster)) {
             return Ok(scratch.hosts.len() as u32 - 1);
         }
-        let host = self.host_for_samples(named.cluster, named.host)?;
+        // All lines so far that nobody knew may be series; a host for which none is left would be none.
+        let host = self.host_for_samples(named.cluster, named.host, scratch.unresolved.len())?;
         let known = scratch.places.get(&host.number()).copied();
         Ok(known.unwrap_or_else(|| scratch.enter(host)))
     }

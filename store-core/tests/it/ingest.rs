@@ -53,6 +53,16 @@ fn the_limit_on_series_is_kept_within_one_message() {
 }
 
 #[test]
+fn a_host_for_whose_series_there_is_no_room_is_not_made() {
+    let store = limited(Limits { series: 5, ..Limits::default() });
+    let line = |host: u32, core: u32| format!("load,hostname=n{host},type=core,type-id={core} value=1 60\n");
+    let lines: String = (0..5).map(|core| line(0, core)).chain((1..9).map(|host| line(host, 0))).collect();
+    let report = send(&store, &lines);
+    assert_eq!((report.good, report.registered, refused(&report, Refusal::Series)), (5, 5, 8));
+    assert_eq!((store.series(), store.host_count()), (5, 1));
+}
+
+#[test]
 fn one_host_too_many_is_refused_until_another_one_goes() {
     let store = limited(Limits { hosts: 1, ..Limits::default() });
     send(&store, "load,hostname=n1 value=1 60\n");

@@ -50,6 +50,27 @@ pub(super) struct OnDisk {
     pub(super) damaged: Vec<PathBuf>,
 }
 
+impl OnDisk {
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        let of_dumps = self.dumps.iter().map(|dump| &dump.path);
+        let listed = [&self.sources, &self.block_files, &self.damaged].into_iter().flatten();
+        listed.chain(of_dumps).chain(self.current_wal.iter().map(|(path, _)| path))
+    }
+
+    /// Whether it says nothing.
+    fn is_empty(&self) -> bool {
+        self.paths().next().is_none() && self.unrolled.is_empty() && self.rolled_bytes == 0
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let lists = [&self.sources, &self.block_files, &self.damaged];
+        lists.iter().map(|list| list.capacity() * size_of::<PathBuf>()).sum::<usize>()
+            + self.dumps.capacity() * size_of::<super::checkpoint::DumpFile>()
+            + self.paths().map(|path| path.capacity()).sum::<usize>()
+    }
+}
+
 /// A block file of the host, indexed.
 struct Indexed {
     path: PathBuf,
@@ -171,7 +192,9 @@ impl Engine {
         }
         loading.replay();
         let Loading { state: loaded, on_disk, .. } = loading;
-        self.on_disk().insert(host.number(), on_disk);
+        if !on_disk.is_empty() {
+            self.on_disk().insert(host.number(), on_disk);
+        }
 
         let mut state = host.lock();
         let before = state.shape().columns().len();

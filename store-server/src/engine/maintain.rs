@@ -225,9 +225,7 @@ impl Engine {
             dropped += state.drop_before(time);
         }
         self.counters.blocks_dropped.add(dropped as u64);
-        if dropped > 0 {
-            self.store.prune();
-        }
+        self.store.prune();
     }
 
     /// Above the cap: what is unsaved is saved, then the oldest quarters of the retention go, one after the other.

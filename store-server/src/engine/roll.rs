@@ -56,6 +56,10 @@ impl Unrolled {
         self.since.get_or_insert(now);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks == 0 && self.files == 0
+    }
+
     /// Notes a file that was found.
     pub(super) fn add_file(&mut self, blocks: usize, bytes: u64, now: Timestamp) {
         self.files += 1;

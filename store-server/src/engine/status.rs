@@ -11,6 +11,7 @@ use store_core::ingest::Ingested;
 use store_core::line::{Refusal, Skip};
 
 use super::Engine;
+use super::load::OnDisk;
 use super::tail::LogTail;
 use super::waiting::Phase;
 
@@ -301,7 +302,7 @@ pub struct MemoryStatus {
     pub shape_bytes: u64,
     /// The way from a line's prefix to a series.
     pub resolver_bytes: u64,
-    /// Hosts with their names and tables, buffers and floors.
+    /// Hosts with their names, directories and tables, buffers and floors.
     pub host_bytes: u64,
     /// All of these but what is mapped.
     pub total_bytes: u64,
@@ -310,16 +311,24 @@ pub struct MemoryStatus {
 }
 
 impl Engine {
+    /// Bytes of the tables of hosts and of their directories.
+    fn tables_bytes(&self) -> usize {
+        let on_disk = self.on_disk();
+        self.store.host_table_bytes()
+            + self.durable_dirs.heap_bytes()
+            + on_disk.capacity() * size_of::<(u32, OnDisk)>()
+            + on_disk.values().map(OnDisk::heap_bytes).sum::<usize>()
+    }
+
     /// Where the memory is.
     pub fn memory(&self) -> MemoryStatus {
-        let mut memory =
-            MemoryStatus { host_bytes: self.store.host_table_bytes() as u64, ..MemoryStatus::default() };
+        let mut memory = MemoryStatus { host_bytes: self.tables_bytes() as u64, ..MemoryStatus::default() };
         for host in self.store.all_hosts() {
             let state = host.lock();
-            memory.host_bytes += (size_of_val(&*host) + state.floors().heap_bytes()) as u64;
+            // With the counts of what is shared.
+            memory.host_bytes += (size_of_val(&*host) + 2 * size_of::<usize>() + state.fixed_bytes()) as u64;
             for buffer in state.buffers() {
                 memory.head_bytes += buffer.heads().map(|head| head.heap_bytes() as u64).sum::<u64>();
-                memory.host_bytes += buffer.fixed_bytes() as u64;
                 for held in buffer.blocks() {
                     memory.blocks += 1;
                     let bytes = held.block.bytes() as u64;

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
@@ -114,6 +115,28 @@ pub(super) async fn errors_as_json(response: Response) -> Response {
         }
     }
     error
+}
+
+/// Takes back that a client refuses an answer as it is. What it asked for is carried out, and an answer that says so in
+/// a form it did not want is worth more to it than none.
+pub(super) fn with_identity(mut request: Request) -> Request {
+    let is_refusal = |element: &&str| {
+        let (coding, weight) = element.split_once(';').unwrap_or((element, ""));
+        let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.strip_prefix('='));
+        matches!(coding.trim(), "*" | "identity") && weight.is_some_and(|weight| weight.parse() == Ok(0.0))
+    };
+    let values = request.headers().get_all(header::ACCEPT_ENCODING).iter();
+    let elements: Vec<&str> =
+        values.filter_map(|value| value.to_str().ok()?.split(',').into()).flatten().collect();
+    if elements.iter().any(|element| is_refusal(element)) {
+        let kept: Vec<&str> = elements.iter().copied().filter(|element| !is_refusal(element)).collect();
+        let kept = HeaderValue::from_str(&kept.join(","));
+        request.headers_mut().remove(header::ACCEPT_ENCODING);
+        if let Ok(kept) = kept {
+            request.headers_mut().insert(header::ACCEPT_ENCODING, kept);
+        }
+    }
+    request
 }
 
 pub(super) const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");

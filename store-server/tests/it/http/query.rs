@@ -313,6 +313,27 @@ fn answers_are_compressed_when_asked_for() {
 }
 
 #[test]
+fn whoever_refuses_answers_as_they_are_gets_one_all_the_same() {
+    let mut fake = Fake::default();
+    fake.add("c/h//m", 0, 1, &[1.5; 5000]);
+    let server = Server::start(fake);
+    let request = br#"{"cluster": "c", "from": 0, "to": 5000, "queries": [{"metric": "m", "host": "h"}]}"#;
+    let plain = ask(&server, "GET", "/api/query", request);
+    for (refusal, encoding) in [
+        ("br, *;q=0", None),
+        ("*;q=0", None),
+        ("identity;q=0", None),
+        ("gzip;q=0, identity; Q=0.000", None),
+        ("identity;q=0, zstd", Some("zstd")),
+        ("*;q=0, gzip;q=0.5", Some("gzip")),
+    ] {
+        let answer = ask_with(&server, "GET", "/api/query", &[("Accept-Encoding", refusal)], request);
+        assert_eq!((answer.status, answer.header("content-encoding")), (200, encoding), "{refusal}");
+        assert_eq!(answer.body == plain.body, encoding.is_none(), "{refusal}");
+    }
+}
+
+#[test]
 fn a_long_answer_is_sent_in_pieces_and_says_what_short_ones_say() {
     let mut fake = Fake::default();
     for host in 0..40 {
