@@ -120,16 +120,11 @@ pub(super) async fn errors_as_json(response: Response) -> Response {
 /// Takes back that a client refuses an answer as it is. What it asked for is carried out, and an answer that says so in
 /// a form it did not want is worth more to it than none.
 pub(super) fn with_identity(mut request: Request) -> Request {
-    let is_refusal = |element: &&str| {
-        let (coding, weight) = element.split_once(';').unwrap_or((element, ""));
-        let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.strip_prefix('='));
-        matches!(coding.trim(), "*" | "identity") && weight.is_some_and(|weight| weight.parse() == Ok(0.0))
-    };
-    let values = request.headers().get_all(header::ACCEPT_ENCODING).iter();
-    let elements: Vec<&str> =
-        values.filter_map(|value| value.to_str().ok()?.split(',').into()).flatten().collect();
-    if elements.iter().any(|element| is_refusal(element)) {
-        let kept: Vec<&str> = elements.iter().copied().filter(|element| !is_refusal(element)).collect();
+    let values =
+        request.headers().get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let elements: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+    let kept: Vec<&str> = elements.iter().copied().filter(|element| !refuses_identity(element)).collect();
+    if kept.len() < elements.len() {
         let kept = HeaderValue::from_str(&kept.join(","));
         request.headers_mut().remove(header::ACCEPT_ENCODING);
         if let Ok(kept) = kept {
@@ -137,6 +132,13 @@ pub(super) fn with_identity(mut request: Request) -> Request {
         }
     }
     request
+}
+
+/// Whether an element of `Accept-Encoding` says that an answer may not come as it is: `identity` or `*`, of weight 0.
+fn refuses_identity(element: &str) -> bool {
+    let (coding, weight) = element.split_once(';').unwrap_or((element, ""));
+    let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.strip_prefix('='));
+    matches!(coding.trim(), "*" | "identity") && weight.is_some_and(|weight| weight.parse() == Ok(0.0))
 }
 
 pub(super) const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
