@@ -71,6 +71,11 @@ impl DurableDirs {
         Ok(())
     }
 
+    /// Forgets a directory: its host is gone, and may never come again.
+    pub fn forget(&self, host_dir: &Path) {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).remove(host_dir);
+    }
+
     fn knows(&self, dir: &Path) -> bool {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(dir)
     }

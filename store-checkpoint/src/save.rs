@@ -84,7 +84,7 @@ pub struct Saver {
     lineage: Lineage,
     threads: usize,
     open_files_max: usize,
-    dirs: DurableDirs,
+    dirs: Arc<DurableDirs>,
     /// Files that the next save of a host appends to, by the host's directory.
     active: HashMap<PathBuf, Active>,
     /// Counts batches; says which files were used least recently.
@@ -168,11 +168,16 @@ impl Saver {
             lineage,
             threads,
             open_files_max: open_files_max.max(1),
-            dirs: DurableDirs::new(),
+            dirs: Arc::default(),
             active: HashMap::new(),
             now: 0,
             written_bytes: 0,
         }
+    }
+
+    /// The directories that it knows of, to be shared with who makes some besides.
+    pub fn dirs(&self) -> Arc<DurableDirs> {
+        Arc::clone(&self.dirs)
     }
 
     /// Saves hosts and returns a result for each, in the order of `work`.

@@ -79,7 +79,7 @@ pub struct Engine {
     on_disk: Mutex<HashMap<u32, OnDisk>>,
     /// Held for the whole of a save, a roll, a dump or a cleanup: one of them writes files at a time.
     saver: Mutex<Saver>,
-    durable_dirs: DurableDirs,
+    durable_dirs: Arc<DurableDirs>,
     cleaner: Cleaner,
     /// Seconds by which the clock is wrong at least, as the data found at start say; 0 once it has caught up.
     stand_in: AtomicI64,

@@ -150,7 +150,7 @@ impl Engine {
             self.log.degrade("segments of an earlier process could not be synced");
         }
         self.waiting.finish();
-        self.store.prune();
+        self.prune();
         let (hosts, series) = (self.store.host_count(), self.store.series());
         tracing::info!(hosts, series, "everything is loaded");
     }

@@ -225,7 +225,15 @@ impl Engine {
             dropped += state.drop_before(time);
         }
         self.counters.blocks_dropped.add(dropped as u64);
-        self.store.prune();
+        self.prune();
+    }
+
+    /// Lets go of hosts of which nothing is left, and of what is known of their directories.
+    pub(super) fn prune(&self) {
+        for host in self.store.prune() {
+            self.on_disk().remove(&host.number());
+            self.durable_dirs.forget(&self.host_dir(&host));
+        }
     }
 
     /// Above the cap: what is unsaved is saved, then the oldest quarters of the retention go, one after the other.

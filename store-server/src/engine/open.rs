@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use store_checkpoint::blockfile;
 use store_checkpoint::cleanup::Cleaner;
-use store_checkpoint::durable::DurableDirs;
 use store_checkpoint::files::{HostDir, HostDirs, HostFiles, LOG_DIR};
 use store_checkpoint::save::Saver;
 use store_core::Timestamp;
@@ -108,6 +107,7 @@ impl Engine {
         }
         let (threads, open_files_max) = (options.num_workers, options.open_files_max);
         let saver = Saver::new(Arc::clone(&disk), directory.clone(), lineage, threads, open_files_max);
+        let durable_dirs = saver.dirs();
         Ok(Self {
             disk,
             clock,
@@ -121,7 +121,7 @@ impl Engine {
             counters,
             on_disk: Mutex::new(HashMap::new()),
             saver: Mutex::new(saver),
-            durable_dirs: DurableDirs::new(),
+            durable_dirs,
             cleaner: Cleaner::new(),
             stand_in: AtomicI64::new(0),
             sealed_bytes: AtomicUsize::new(0),
