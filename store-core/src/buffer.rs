@@ -98,7 +98,7 @@ impl Buffer {
         self.head.as_ref()
     }
 
-    /// Bytes of the buffer itself: of its lists, and of each block beside its rows.
+    /// Bytes on the heap of its lists, and of each block beside its rows.
     pub fn fixed_bytes(&self) -> usize {
         self.anchors.heap_bytes()
             + size_of::<Vec<Held>>()

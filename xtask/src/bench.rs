@@ -231,15 +231,13 @@ impl Measuring<'_> {
         let first = self.send(server, 0..arguments.steps.min(1))?;
         let others = self.send(server, 1..arguments.steps.max(1))?;
         let own = process::cpu_time(std::process::id())?.saturating_sub(own);
-        let both = Sent {
-            cpu: first.cpu + others.cpu,
-            report: first.report.clone().followed_by(others.report.clone()),
-        };
+        let [of_first, of_others] = [&first, &others].map(Sent::per_cpu_second);
+        let both = Sent { cpu: first.cpu + others.cpu, report: first.report.followed_by(others.report) };
         let report = &both.report;
         let samples = report.lines as f64;
         measured.add("samples per CPU second", both.per_cpu_second());
-        measured.add("... of the first step, where series are new", first.per_cpu_second());
-        measured.add("... of all further steps", others.per_cpu_second());
+        measured.add("... of the first step, where series are new", of_first);
+        measured.add("... of all further steps", of_others);
         measured.add("samples per second (wall)", format!("{:.0} k", report.lines_per_second() / 1e3));
         measured.add("bytes per line", format!("{:.1}", report.bytes as f64 / samples));
         measured.add("CPU of the load generator", format!("{:.1} s", own.as_secs_f64()));

@@ -51,10 +51,17 @@ pub(super) struct OnDisk {
 }
 
 impl OnDisk {
+    fn lists(&self) -> [&Vec<PathBuf>; 3] {
+        [&self.sources, &self.block_files, &self.damaged]
+    }
+
     fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         let of_dumps = self.dumps.iter().map(|dump| &dump.path);
-        let listed = [&self.sources, &self.block_files, &self.damaged].into_iter().flatten();
-        listed.chain(of_dumps).chain(self.current_wal.iter().map(|(path, _)| path))
+        self.lists()
+            .into_iter()
+            .flatten()
+            .chain(of_dumps)
+            .chain(self.current_wal.iter().map(|(path, _)| path))
     }
 
     /// Whether it says nothing.
@@ -64,8 +71,7 @@ impl OnDisk {
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        let lists = [&self.sources, &self.block_files, &self.damaged];
-        lists.iter().map(|list| list.capacity() * size_of::<PathBuf>()).sum::<usize>()
+        self.lists().iter().map(|list| list.capacity() * size_of::<PathBuf>()).sum::<usize>()
             + self.dumps.capacity() * size_of::<super::checkpoint::DumpFile>()
             + self.paths().map(|path| path.capacity()).sum::<usize>()
     }

@@ -84,8 +84,7 @@ impl Loading<'_> {
         };
         let logged = logged(self.engine, bytes);
         if self.strangers.is_empty() {
-            self.renumber(logged, &shape, rows);
-            self.settle(rows, at);
+            self.renumber(logged, &shape, at, rows);
         } else {
             let samples = self.samples_of(logged, &shape);
             self.rows_of_samples(&samples, at, rows);
@@ -94,28 +93,33 @@ impl Loading<'_> {
     }
 
     /// Rows that are numbered by `shape` as rows of this host, which gets the columns that it lacks.
-    fn renumber<'f>(&mut self, logged: impl Iterator<Item = LoggedRow<'f>>, shape: &Shape, rows: &mut Rows) {
+    fn renumber<'f>(
+        &mut self,
+        logged: impl Iterator<Item = LoggedRow<'f>>,
+        shape: &Shape,
+        at: Stamp,
+        rows: &mut Rows,
+    ) {
         let (mut wanted, mut places) = (Vec::new(), Vec::new());
-        let mut cells = Vec::new();
-        for row in logged {
-            let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
-            cells.clear();
-            row.unpack(&mut cells);
-            for &(index, value) in &cells {
-                let Some(&number) = buffer.columns.get(index as usize) else { continue };
-                let Column { path, metric, .. } = &shape.columns()[number as usize];
-                let (metric, frequency_s) = (*metric, buffer.frequency_s);
-                wanted.push(Wanted { path, metric, frequency_s, time: row.slot });
-                places.push((row.anchor, row.slot, value));
-            }
-        }
-        let columns = self.state.register(&self.engine.store, &wanted);
-        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
+        each_cell(logged, shape, |row, Column { path, metric, buffer, .. }, value| {
+            let frequency_s = shape.buffers()[usize::from(*buffer)].frequency_s;
+            wanted.push(Wanted { path, metric: *metric, frequency_s, time: row.slot });
+            places.push((row.anchor, row.slot, value));
+        });
+        let columns = self.register(&wanted);
         for (column, (anchor, slot, value)) in columns.into_iter().zip(places) {
             let Some(column) = column else { continue };
             let Column { buffer, index, .. } = self.state.shape().columns()[column as usize];
             rows.row(buffer, anchor, slot).cells.push((index, value));
         }
+        self.settle(rows, at);
+    }
+
+    /// The columns of series; a buffer that is new has no blocks yet.
+    fn register(&mut self, wanted: &[Wanted<'_>]) -> Vec<Option<u32>> {
+        let columns = self.state.register(&self.engine.store, wanted);
+        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
+        columns
     }
 
     /// The rows of a frame that are to be applied. Their places are all decided before the first one is, as they
@@ -147,18 +151,10 @@ impl Loading<'_> {
     /// The values of rows by the names of their series.
     fn samples_of<'f>(&self, logged: impl Iterator<Item = LoggedRow<'f>>, shape: &Shape) -> Vec<RawSample> {
         let mut samples = Vec::new();
-        let mut cells = Vec::new();
-        for row in logged {
-            let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
-            cells.clear();
-            row.unpack(&mut cells);
-            for &(index, value) in &cells {
-                let Some(&number) = buffer.columns.get(index as usize) else { continue };
-                let column = &shape.columns()[number as usize];
-                let metric = self.engine.store.catalog().get(column.metric).name.clone();
-                samples.push(RawSample { path: column.path.clone(), metric, time: row.slot, value });
-            }
-        }
+        each_cell(logged, shape, |row, column, value| {
+            let metric = self.engine.store.catalog().get(column.metric).name.clone();
+            samples.push(RawSample { path: column.path.clone(), metric, time: row.slot, value });
+        });
         samples
     }
 
@@ -177,8 +173,7 @@ impl Loading<'_> {
                 Wanted { path: &sample.path, metric, frequency_s, time: sample.time }
             })
             .collect();
-        let columns = self.state.register(store, &wanted);
-        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
+        let columns = self.register(&wanted);
         let known: Vec<Sample> = samples
             .iter()
             .zip(columns)
@@ -251,6 +246,24 @@ impl Loading<'_> {
                 )
                 && block.check()
         })
+    }
+}
+
+/// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value.
+fn each_cell<'f, 's>(
+    logged: impl Iterator<Item = LoggedRow<'f>>,
+    shape: &'s Shape,
+    mut visit: impl FnMut(&LoggedRow<'f>, &'s Column, f32),
+) {
+    let mut cells = Vec::new();
+    for row in logged {
+        let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
+        cells.clear();
+        row.unpack(&mut cells);
+        for &(index, value) in &cells {
+            let Some(&number) = buffer.columns.get(index as usize) else { continue };
+            visit(&row, &shape.columns()[number as usize], value);
+        }
     }
 }
 

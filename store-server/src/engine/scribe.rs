@@ -88,12 +88,17 @@ impl<'a> Scribe<'a> {
     /// yet. That costs less as long as fewer names were brought than the shape has: a host whose series come one by one
     /// has another shape each time, and all of them together would be quadratically long.
     fn is_said_by_names(&self, shape: &Shape, rows: &[Row]) -> bool {
+        let cells: usize = rows.iter().map(|row| row.cells.len()).sum();
+        // Mostly a message has all series of its host: nobody need be asked.
+        if cells >= shape.columns().len() {
+            return false;
+        }
         let mut announced = self.announced.lock();
         let said = announced.shapes.entry(shape.hash()).or_default();
         if said.copies > 0 {
             return false;
         }
-        said.named_cells += rows.iter().map(|row| row.cells.len()).sum::<usize>();
+        said.named_cells += cells;
         said.named_cells < shape.columns().len()
     }
 

@@ -292,12 +292,17 @@ fn no_range_makes_more_points_than_the_limit() {
     assert_eq!(ask_range(999_800, 1_000_600, query), [Ok(80)]);
 }
 
-#[test]
-fn answers_are_compressed_when_asked_for() {
+/// A server, and a request whose answer is worth being compressed.
+fn with_a_long_answer() -> (Server, &'static [u8]) {
     let mut fake = Fake::default();
     fake.add("c/h//m", 0, 1, &[1.5; 5000]);
-    let server = Server::start(fake);
     let request = br#"{"cluster": "c", "from": 0, "to": 5000, "queries": [{"metric": "m", "host": "h"}]}"#;
+    (Server::start(fake), request)
+}
+
+#[test]
+fn answers_are_compressed_when_asked_for() {
+    let (server, request) = with_a_long_answer();
     let plain = ask(&server, "GET", "/api/query", request);
     assert_eq!((plain.header("content-encoding"), plain.body.len() > 30_000), (None, true));
     let gzip = ask_with(&server, "GET", "/api/query", &[("Accept-Encoding", "gzip")], request);
@@ -314,10 +319,7 @@ fn answers_are_compressed_when_asked_for() {
 
 #[test]
 fn whoever_refuses_answers_as_they_are_gets_one_all_the_same() {
-    let mut fake = Fake::default();
-    fake.add("c/h//m", 0, 1, &[1.5; 5000]);
-    let server = Server::start(fake);
-    let request = br#"{"cluster": "c", "from": 0, "to": 5000, "queries": [{"metric": "m", "host": "h"}]}"#;
+    let (server, request) = with_a_long_answer();
     let plain = ask(&server, "GET", "/api/query", request);
     for (refusal, encoding) in [
         ("br, *;q=0", None),
