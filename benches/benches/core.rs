@@ -13,7 +13,7 @@ use store_core::ingest::Scratch;
 use store_core::journal::Unlogged;
 use store_core::json;
 use store_core::line;
-use store_core::query::{Plan, Range};
+use store_core::query::{Range, Reader};
 use store_core::row::Rows;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
@@ -112,8 +112,8 @@ fn read(c: &mut Criterion) {
     let range = Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 1_000_000 };
     let ask = |name: &str| {
         let (id, metric) = store.catalog().served(name).expect("a metric of the fleet");
-        let plan = Plan::gather(&host.lock(), &[], id, &metric);
-        plan.read(&range).expect("an answer").expect("a series").values
+        let mut reader = Reader::new(&host.lock());
+        reader.read(&[], id, &metric, &range).expect("an answer").expect("a series").values
     };
     let ask_text = |name: &str| {
         let mut out = Vec::new();
@@ -124,9 +124,9 @@ fn read(c: &mut Criterion) {
     let of_threads = |name: &&str| {
         let (id, _) = store.catalog().served(name).expect("a metric of the fleet");
         let state = host.lock();
-        let mut found = Vec::new();
-        state.shape().root().select(&[], id, &mut found);
-        found.len() == 64
+        let mut found = 0;
+        state.shape().root().select(&[], id, &mut |_| found += 1);
+        found == 64
     };
     let node = names[0].0;
     let threads = names.iter().map(|entry| entry.0).find(of_threads).expect("a metric of hardware threads");

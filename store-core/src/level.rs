@@ -60,63 +60,62 @@ impl Level {
         level.columns.entry(metric).or_default().push(column);
     }
 
-    /// The series of `metric` that `selector` means, each as its columns (the newest last).
+    /// Calls `visit` with each series of `metric` that `selector` means: its columns, the newest last.
     ///
     /// A selector that ends above the level that holds the metric means everything below; as soon as a level
     /// holds the metric itself, its children are not looked at.
-    pub fn select<'a>(&'a self, selector: &[Element], metric: MetricId, found: &mut Vec<&'a [u32]>) {
+    pub fn select(&self, selector: &[Element], metric: MetricId, visit: &mut dyn FnMut(&[u32])) {
         match selector.split_first() {
-            None => self.below(metric, found),
+            None => self.below(metric, visit),
             Some((Element::Exact(name), rest)) => {
                 if let Some(child) = self.children.get(name) {
-                    child.select(rest, metric, found);
+                    child.select(rest, metric, visit);
                 }
             }
             Some((Element::Group(names), rest)) => {
                 // In the order of the tree: the answer must not depend on the order asked for. A name that is
                 // asked for twice counts twice, as the original has it.
-                found.reserve(names.len());
                 if names.is_sorted() {
-                    self.select_each(names.iter().map(|name| &**name), rest, metric, found);
+                    self.select_each(names.iter().map(|name| &**name), rest, metric, visit);
                 } else {
                     let mut names: Vec<&str> = names.iter().map(|name| &**name).collect();
                     names.sort_unstable();
-                    self.select_each(names.into_iter(), rest, metric, found);
+                    self.select_each(names.into_iter(), rest, metric, visit);
                 }
             }
             Some((Element::Any, rest)) => {
                 for child in self.children.values() {
-                    child.select(rest, metric, found);
+                    child.select(rest, metric, visit);
                 }
             }
         }
     }
 
     /// The same for the children of these names, which are in order.
-    fn select_each<'a, 'n>(
-        &'a self,
+    fn select_each<'n>(
+        &self,
         names: impl Iterator<Item = &'n str>,
         rest: &[Element],
         metric: MetricId,
-        found: &mut Vec<&'a [u32]>,
+        visit: &mut dyn FnMut(&[u32]),
     ) {
         let mut children = self.children.iter().peekable();
         for name in names {
             while children.next_if(|(child, _)| &***child < name).is_some() {}
             if let Some((_, child)) = children.peek().filter(|(child, _)| &***child == name) {
-                child.select(rest, metric, found);
+                child.select(rest, metric, visit);
             }
         }
     }
 
-    fn below<'a>(&'a self, metric: MetricId, found: &mut Vec<&'a [u32]>) {
+    fn below(&self, metric: MetricId, visit: &mut dyn FnMut(&[u32])) {
         let here = self.columns(metric);
         if here.is_empty() {
             for child in self.children.values() {
-                child.below(metric, found);
+                child.below(metric, visit);
             }
         } else {
-            found.push(here);
+            visit(here);
         }
     }
 
@@ -146,8 +145,8 @@ mod tests {
     fn select(selector: &[Element], metric: u32) -> Vec<u32> {
         let tree = tree();
         let mut found = Vec::new();
-        tree.select(selector, MetricId(metric), &mut found);
-        found.into_iter().flatten().copied().collect()
+        tree.select(selector, MetricId(metric), &mut |columns| found.extend_from_slice(columns));
+        found
     }
 
     #[test]

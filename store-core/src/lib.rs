@@ -9,7 +9,7 @@
 //! use store_core::ingest::{Scratch, Terms};
 //! use store_core::journal::Unlogged;
 //! use store_core::metric::{Aggregation, Catalog, Metric};
-//! use store_core::query::{Plan, Range};
+//! use store_core::query::{Range, Reader};
 //! use store_core::store::{Limits, Store};
 //!
 //! let load = Metric { name: "load".into(), frequency_s: 10, aggregation: Aggregation::Avg, served: true };
@@ -21,9 +21,9 @@
 //!
 //! let (id, metric) = store.catalog().served("load").unwrap();
 //! let host = store.host("emmy", "n1").unwrap();
-//! let plan = Plan::gather(&host.lock(), &[], id, &metric);
+//! let mut reader = Reader::new(&host.lock());
 //! let range = Range { from: 0, to: 2000, resolution_s: 0, points_max: 100 };
-//! let series = plan.read(&range).unwrap().expect("there are samples");
+//! let series = reader.read(&[], id, &metric, &range).unwrap().expect("there are samples");
 //! assert_eq!((series.from, series.values), (1000, vec![0.5, 1.5]));
 //! ```
 //!

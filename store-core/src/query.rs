@@ -1,19 +1,24 @@
-//! [`Plan`]: what a query needs of a host, taken under its mutex and evaluated without it.
+//! [`Reader`]: what queries need of a host, taken under its mutex and evaluated without it.
 
 mod column;
 mod samples;
 mod sum;
+mod window;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use self::column::{BufferPlan, ColumnPlan};
+use self::column::{BufferView, ColumnView, SelectedColumn};
+use self::window::Window;
 use crate::Timestamp;
 use crate::anchors::Anchors;
+use crate::floor::Floors;
 use crate::grid::Grid;
 use crate::host::HostState;
 use crate::level::Element;
 use crate::metric::{Aggregation, Metric, MetricId};
 use crate::resample::{self, ResampleError, Resampler};
+use crate::shape::Shape;
 
 pub(crate) use self::samples::{last_sample, pieces_with_samples};
 
@@ -71,86 +76,61 @@ pub struct Range {
 /// The most values of a run: two years of seconds. Samples further apart come from damage or a broken clock.
 pub const RUN_ROWS_MAX: i64 = 1 << 26;
 
-/// Everything a query needs of one host, shared with it: lists of blocks, and rows of heads.
+/// Everything queries need of one host at one moment, shared with it: lists of blocks, and rows of heads.
 ///
 /// Evaluated without any lock, rather than under the host's: decoding, and reading what is only mapped, take longer
-/// than a batch of samples may wait. What changes meanwhile is copied by whoever changes it.
+/// than a batch of samples may wait. What changes meanwhile is copied by whoever changes it; so a reader is not to be
+/// kept for long. Several series of a host are best read by one reader: where their rows stand is then found once.
 #[derive(Debug)]
-pub struct Plan {
-    buffers: Vec<BufferPlan>,
-    /// Those of one series after the other.
-    columns: Vec<PlannedColumn>,
-    aggregation: Aggregation,
+pub struct Reader {
+    shape: Arc<Shape>,
+    floors: Floors,
+    buffers: Vec<BufferView>,
+    /// Room for the columns of one selection, and for those of them that are added block by block.
+    selected: Vec<SelectedColumn>,
+    simple: Vec<SelectedColumn>,
+    window: Window,
+}
+
+/// A series by its columns: those at the frequency of the answer last, those of older frequencies in front.
+#[derive(Debug, Clone, Copy)]
+struct SelectedSeries<'r> {
+    buffers: &'r [BufferView],
+    columns: &'r [SelectedColumn],
     frequency_s: u32,
 }
 
-/// A column, and the place of its buffer in the plan.
-#[derive(Debug, Clone, Copy)]
-struct PlannedColumn {
-    series: u32,
-    index: u32,
-    buffer: usize,
-    floor: Timestamp,
-}
-
-/// A series of a plan by its columns: those at the frequency of the answer last, those of older frequencies in front.
-#[derive(Debug, Clone, Copy)]
-struct SeriesPlan<'p> {
-    plan: &'p Plan,
-    columns: &'p [PlannedColumn],
-}
-
-impl Plan {
-    /// What `selector` means for `metric` on this host.
-    pub fn gather(state: &HostState, selector: &[Element], id: MetricId, metric: &Metric) -> Self {
-        let mut selected = Vec::with_capacity(1);
-        state.shape().root().select(selector, id, &mut selected);
-        Self::of(state, &selected, metric.frequency_s, metric.aggregation)
-    }
-
-    /// The columns of one series of a host, to be read as a [`run`](Self::run).
-    pub fn of_columns(state: &HostState, columns: &[u32], frequency_s: u32) -> Self {
-        Self::of(state, &[columns], frequency_s, Aggregation::None)
-    }
-
-    fn of(state: &HostState, selected: &[&[u32]], frequency_s: u32, aggregation: Aggregation) -> Self {
-        let mut plan = Self {
-            // Mostly there is one.
-            buffers: Vec::with_capacity(1),
-            columns: Vec::with_capacity(selected.len()),
-            aggregation,
-            frequency_s,
-        };
-        for (series, numbers) in (0..).zip(selected) {
-            let begin = plan.columns.len();
-            for &number in *numbers {
-                let column = &state.shape().columns()[number as usize];
-                // Mostly there is one buffer, or it is the last one found.
-                let known = plan.buffers.iter().rposition(|known| known.number == column.buffer);
-                let buffer = known.unwrap_or_else(|| {
-                    let buffer = &state.buffers()[usize::from(column.buffer)];
-                    plan.buffers.push(BufferPlan::gather(buffer, column.buffer));
-                    plan.buffers.len() - 1
-                });
-                let floor = state.floors().of(number);
-                plan.columns.push(PlannedColumn { series, index: column.index, buffer, floor });
-            }
-            plan.columns[begin..]
-                .sort_by_key(|column| plan.buffers[column.buffer].frequency_s() == frequency_s);
+impl Reader {
+    /// What `state` holds now.
+    pub fn new(state: &HostState) -> Self {
+        let numbers = 0..=u16::MAX;
+        Self {
+            shape: Arc::clone(state.shape()),
+            floors: state.floors().clone(),
+            buffers: numbers.zip(state.buffers()).map(|(n, buffer)| BufferView::new(buffer, n)).collect(),
+            selected: Vec::new(),
+            simple: Vec::new(),
+            window: Window::default(),
         }
-        plan
     }
 
-    fn series(&self) -> impl Iterator<Item = SeriesPlan<'_>> {
-        let of_one = self.columns.chunk_by(|a, b| a.series == b.series);
-        of_one.map(|columns| SeriesPlan { plan: self, columns })
-    }
-
-    /// The samples in `[from, to)` as values from slot to slot: the time of the first sample, and everything up
-    /// to the last one. `None` if there is none. Of more than [`RUN_ROWS_MAX`] slots the newest.
-    pub fn run(&self, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Vec<f32>)> {
-        let series = self.series().next()?;
-        let step = i64::from(self.frequency_s);
+    /// The samples in `[from, to)` of the series that has these columns, as values from slot to slot: the time of the
+    /// first sample, and everything up to the last one. `None` if there is none. Of more than [`RUN_ROWS_MAX`] slots
+    /// the newest.
+    ///
+    /// # Panics
+    /// If the host has no such column.
+    pub fn run(
+        &self,
+        columns: &[u32],
+        frequency_s: u32,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Option<(Timestamp, Vec<f32>)> {
+        let mut selected = Vec::with_capacity(columns.len());
+        push_series(&mut selected, columns, frequency_s, &self.shape, &self.floors);
+        let series = SelectedSeries { buffers: &self.buffers, columns: &selected, frequency_s };
+        let step = i64::from(frequency_s);
         let (first, end) = series.extent(Timestamp::MIN, Timestamp::MAX)?;
         let end = end.min(to);
         if from >= end {
@@ -158,7 +138,7 @@ impl Plan {
         }
         // All runs of a series have the phase of its first anchor, wherever they are cut.
         let anchor = series.anchors().as_slice().first().copied().unwrap_or(first);
-        let mut base = Grid { anchor, frequency_s: self.frequency_s }.slot(first.max(from));
+        let mut base = Grid { anchor, frequency_s }.slot(first.max(from));
         if base < from {
             base += step;
         }
@@ -174,21 +154,35 @@ impl Plan {
         Some((base + head as i64 * step, values))
     }
 
-    /// Reads, aggregates and resamples. `None` if there is no series, or none with a sample.
+    /// Reads what `selector` means for a metric, aggregates and resamples. `None` if there is no series, or none with
+    /// a sample.
     ///
     /// # Errors
     /// If the range is empty backwards, the series cannot be combined, the answer is too large, or the resolution
     /// is no multiple of the frequency.
-    pub fn read(&self, range: &Range) -> Result<Option<Series>, QueryError> {
+    pub fn read(
+        &mut self,
+        selector: &[Element],
+        id: MetricId,
+        metric: &Metric,
+        range: &Range,
+    ) -> Result<Option<Series>, QueryError> {
         if range.from > range.to {
             return Err(QueryError::InvalidRange);
         }
+        let Self { shape, floors, buffers, selected, simple, window } = self;
+        let (frequency_s, aggregation) = (metric.frequency_s, metric.aggregation);
+        selected.clear();
+        shape.root().select(selector, id, &mut |columns| {
+            push_series(selected, columns, frequency_s, shape, floors);
+        });
         // Only columns that are read on their own grid, one for each series, can be added block by block.
-        let mut simple: Vec<ColumnPlan<'_>> = Vec::with_capacity(self.columns.len());
-        let mut found: Vec<SeriesPlan<'_>> = Vec::new();
+        simple.clear();
+        let mut found: Vec<SelectedSeries<'_>> = Vec::new();
         let mut extent: Option<(Timestamp, Timestamp)> = None;
         let mut count = 0;
-        for series in self.series() {
+        for columns in selected.chunk_by(|a, b| a.series == b.series) {
+            let series = SelectedSeries { buffers, columns, frequency_s };
             let column = series.simple();
             let own = match (extent, column) {
                 // Within what the others span it only matters that there is a sample.
@@ -202,19 +196,20 @@ impl Plan {
             let Some((first, end)) = own else { continue };
             let (least, greatest) = extent.unwrap_or((first, end));
             extent = Some((least.min(first), greatest.max(end)));
-            match column {
-                Some(column) if simple.len() == count => simple.push(column),
-                _ => found.push(series),
+            if column.is_some() && simple.len() == count {
+                simple.extend_from_slice(columns);
+            } else {
+                found.push(series);
             }
             count += 1;
         }
-        if count > 1 && self.aggregation == Aggregation::None {
+        if count > 1 && aggregation == Aggregation::None {
             return Err(QueryError::InvalidAggregation);
         }
         let Some((first, end)) = extent else { return Ok(None) };
         let from = range.from.max(first);
         let end = from.max(end).min(range.to);
-        let step = i64::from(self.frequency_s);
+        let step = i64::from(frequency_s);
         let span = end.saturating_sub(from).max(0);
         let points = span.div_euclid(step) + i64::from(span % step != 0);
         let points = u64::try_from(points).unwrap_or(0);
@@ -224,8 +219,9 @@ impl Plan {
         let points = usize::try_from(points).unwrap_or(0);
         // 0 + x is x for all but -0, which one series alone must keep.
         let mut values = vec![-0.0; points];
-        for columns in simple.chunk_by(|a, b| std::ptr::eq(a.buffer, b.buffer)) {
-            sum::add(columns[0].buffer, columns, from, &mut values);
+        for columns in simple.chunk_by(|a, b| a.buffer == b.buffer) {
+            let buffer = &buffers[usize::from(columns[0].buffer)];
+            sum::add(buffer, columns, window.open(buffer, from, points), &mut values);
         }
         let mut one = if found.is_empty() { Vec::new() } else { vec![f32::NAN; points] };
         for series in found {
@@ -233,7 +229,7 @@ impl Plan {
             series.read(from, &mut one);
             values.iter_mut().zip(&one).for_each(|(sum, &value)| *sum += f64::from(value));
         }
-        if self.aggregation == Aggregation::Avg && count > 1 {
+        if aggregation == Aggregation::Avg && count > 1 {
             let share = 1.0 / count as f64;
             values.iter_mut().for_each(|sum| *sum *= share);
         }
@@ -243,24 +239,40 @@ impl Plan {
     }
 }
 
-impl<'p> SeriesPlan<'p> {
-    fn columns(self) -> impl DoubleEndedIterator<Item = ColumnPlan<'p>> {
-        self.columns.iter().map(move |column| ColumnPlan {
-            buffer: &self.plan.buffers[column.buffer],
-            index: column.index,
-            floor: column.floor,
-        })
+/// Adds the columns of one more series to those that are selected.
+fn push_series(
+    selected: &mut Vec<SelectedColumn>,
+    columns: &[u32],
+    frequency_s: u32,
+    shape: &Shape,
+    floors: &Floors,
+) {
+    let begin = selected.len();
+    let series = selected.last().map_or(0, |last| last.series + 1);
+    for &number in columns {
+        let column = &shape.columns()[number as usize];
+        let (buffer, index, floor) = (column.buffer, column.index, floors.of(number));
+        selected.push(SelectedColumn { series, buffer, index, floor });
+    }
+    // Mostly there is one.
+    selected[begin..]
+        .sort_by_key(|column| shape.buffers()[usize::from(column.buffer)].frequency_s == frequency_s);
+}
+
+impl<'r> SelectedSeries<'r> {
+    fn columns(self) -> impl DoubleEndedIterator<Item = ColumnView<'r>> {
+        self.columns.iter().map(move |column| column.of(&self.buffers[usize::from(column.buffer)]))
     }
 
     /// Its only column, if that has the frequency of the answer.
-    fn simple(self) -> Option<ColumnPlan<'p>> {
-        let on_grid = |column: &ColumnPlan<'_>| column.frequency_s() == self.plan.frequency_s;
+    fn simple(self) -> Option<ColumnView<'r>> {
+        let on_grid = |column: &ColumnView<'_>| column.frequency_s() == self.frequency_s;
         if self.columns.len() == 1 { self.columns().next().filter(on_grid) } else { None }
     }
 
     /// From what its steps are counted: at the frequency of the answer, whatever that of the samples was.
-    fn anchors(self) -> Cow<'p, Anchors> {
-        let frequency_s = self.plan.frequency_s;
+    fn anchors(self) -> Cow<'r, Anchors> {
+        let frequency_s = self.frequency_s;
         let Some(last) = self.columns().next_back() else { return Cow::Owned(Anchors::new(frequency_s)) };
         if last.frequency_s() == frequency_s && !last.anchors().as_slice().is_empty() {
             return Cow::Borrowed(last.anchors());
@@ -275,7 +287,7 @@ impl<'p> SeriesPlan<'p> {
     /// The slot of the first sample, and where the slot of the newest one ends; `None` without a sample. What is
     /// before `from`, or at or behind `to`, need not be exact.
     fn extent(self, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Timestamp)> {
-        let frequency_s = self.plan.frequency_s;
+        let frequency_s = self.frequency_s;
         let anchors = self.anchors();
         let step = i64::from(frequency_s);
         let mut extent: Option<(Timestamp, Timestamp)> = None;
@@ -307,7 +319,7 @@ impl<'p> SeriesPlan<'p> {
         let mut of_column = vec![f32::NAN; out.len()];
         for column in self.columns() {
             of_column.fill(f32::NAN);
-            if column.frequency_s() == self.plan.frequency_s {
+            if column.frequency_s() == self.frequency_s {
                 column.read_on_grid(from, &mut of_column);
             } else {
                 column.read_off_grid(&anchors, from, &mut of_column);
@@ -319,6 +331,3 @@ impl<'p> SeriesPlan<'p> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

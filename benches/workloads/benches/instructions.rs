@@ -15,7 +15,7 @@ use store_core::codec;
 use store_core::ingest::Scratch;
 use store_core::journal::Unlogged;
 use store_core::json;
-use store_core::query::{Plan, Range};
+use store_core::query::{Range, Reader};
 use store_core::store::{Limits, Store};
 use store_workloads::{TERMS, catalog, columns, fleet, messages};
 
@@ -87,8 +87,8 @@ fn read((store, _, _): (Store, Scratch, Vec<u8>)) -> (Store, usize) {
     let host = store.all_hosts().remove(0);
     let (id, metric) = store.catalog().served("flops_any").expect("a metric of the fleet");
     let range = Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 1_000_000 };
-    let plan = Plan::gather(&host.lock(), &[], id, &metric);
-    let values = plan.read(&range).expect("an answer").expect("a series").values.len();
+    let mut reader = Reader::new(&host.lock());
+    let values = reader.read(&[], id, &metric, &range).expect("an answer").expect("a series").values.len();
     assert_eq!(values, 600);
     (store, values)
 }

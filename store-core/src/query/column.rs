@@ -1,4 +1,4 @@
-//! [`ColumnPlan`]: one column of a buffer, as a query reads it.
+//! [`BufferView`] and [`ColumnView`]: a buffer and one of its columns, as a query reads them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::head::Head;
 
 /// What a buffer holds at one moment, shared with it rather than copied.
 #[derive(Debug)]
-pub(super) struct BufferPlan {
+pub(super) struct BufferView {
     /// Its number in the host.
     pub(super) number: u16,
     anchors: Anchors,
@@ -22,26 +22,44 @@ pub(super) struct BufferPlan {
     overlapping: bool,
     /// In the order of time.
     heads: [Option<Head>; 2],
+    /// The moment by which every sample ends: its slot has half a step behind its time.
+    ends_by: Timestamp,
+}
+
+/// A column that was selected.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SelectedColumn {
+    /// Which of the selected series it belongs to.
+    pub(super) series: u32,
+    /// Its buffer's number.
+    pub(super) buffer: u16,
+    /// Its place in the buffer.
+    pub(super) index: u32,
+    /// What is older is hidden.
+    pub(super) floor: Timestamp,
 }
 
 /// A column, and the rows of its buffer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ColumnPlan<'p> {
-    pub(super) buffer: &'p BufferPlan,
+pub(super) struct ColumnView<'p> {
+    pub(super) buffer: &'p BufferView,
     pub(super) index: u32,
     pub(super) floor: Timestamp,
 }
 
-impl BufferPlan {
-    pub(super) fn gather(buffer: &Buffer, number: u16) -> Self {
+impl BufferView {
+    pub(super) fn new(buffer: &Buffer, number: u16) -> Self {
         let mut heads = buffer.heads().cloned();
-        Self {
+        let mut view = Self {
             number,
             anchors: buffer.anchors().clone(),
             blocks: buffer.share_blocks(),
             overlapping: buffer.is_overlapping(),
             heads: [heads.next(), heads.next()],
-        }
+            ends_by: Timestamp::MIN,
+        };
+        view.ends_by = view.last_end().saturating_sub(view.step() / 2);
+        view
     }
 
     pub(super) fn frequency_s(&self) -> u32 {
@@ -52,8 +70,12 @@ impl BufferPlan {
         i64::from(self.frequency_s())
     }
 
-    /// The moment by which every sample ends: its slot has half a step behind its time.
     pub(super) fn ends_by(&self) -> Timestamp {
+        self.ends_by
+    }
+
+    /// Where the newest row ends.
+    fn last_end(&self) -> Timestamp {
         let step = self.step();
         let mut end = self.heads().map(Head::end).max().unwrap_or(Timestamp::MIN);
         for header in self.blocks().rev().map(Block::header) {
@@ -62,7 +84,7 @@ impl BufferPlan {
             }
             end = end.max(header.end());
         }
-        end.saturating_sub(step / 2)
+        end
     }
 
     pub(super) fn heads(&self) -> impl Iterator<Item = &Head> {
@@ -73,20 +95,25 @@ impl BufferPlan {
         self.blocks.iter().map(|held| &*held.block)
     }
 
-    /// The blocks of a grid that hold slots of `[from, to)`, in the order of bases.
+    /// The block at a place of the list.
+    pub(super) fn block(&self, at: usize) -> &Block {
+        &self.blocks[at].block
+    }
+
+    /// The blocks of a grid that hold slots of `[from, to)`, and their places in the list, in the order of bases.
     pub(super) fn blocks_within(
         &self,
         grid: Grid,
         from: Timestamp,
         to: Timestamp,
-    ) -> impl Iterator<Item = &Block> {
+    ) -> impl Iterator<Item = (usize, &Block)> {
         let reach = i64::from(BLOCK_ROWS_MAX) * self.step();
         let first = self.blocks.partition_point(|held| held.block.header().base <= from - reach);
-        self.blocks[first..]
-            .iter()
-            .map(|held| &*held.block)
-            .take_while(move |block| block.header().base < to)
-            .filter(move |block| block.header().grid == grid && block.header().end() > from)
+        (first..)
+            .zip(&self.blocks[first..])
+            .map(|(at, held)| (at, &*held.block))
+            .take_while(move |(_, block)| block.header().base < to)
+            .filter(move |(_, block)| block.header().grid == grid && block.header().end() > from)
     }
 
     /// Calls `visit` with each part of `steps` steps from `from` on that has one grid: the grid, the slot of the
@@ -110,7 +137,14 @@ impl BufferPlan {
     }
 }
 
-impl<'p> ColumnPlan<'p> {
+impl SelectedColumn {
+    /// The column and its buffer.
+    pub(super) fn of(self, buffer: &BufferView) -> ColumnView<'_> {
+        ColumnView { buffer, index: self.index, floor: self.floor }
+    }
+}
+
+impl<'p> ColumnView<'p> {
     pub(super) fn frequency_s(self) -> u32 {
         self.buffer.frequency_s()
     }
@@ -161,6 +195,10 @@ impl<'p> ColumnPlan<'p> {
         let step = self.step();
         let in_heads = self.buffer.heads().filter_map(|head| last_in_head(head, self.index, self.floor));
         let mut last = in_heads.max();
+        // Mostly the newest row has a value.
+        if last.is_some_and(|last| last + step - step / 2 == self.buffer.ends_by) {
+            return last;
+        }
         for block in self.buffer.blocks().rev() {
             let header = block.header();
             if last.is_some_and(|last| header.base + i64::from(BLOCK_ROWS_MAX) * step <= last) {
@@ -216,7 +254,7 @@ impl<'p> ColumnPlan<'p> {
                 target.fill(f32::NAN);
             }
         };
-        let here = self.buffer.blocks_within(grid, first, end);
+        let here = self.buffer.blocks_within(grid, first, end).map(|(_, block)| block);
         if self.buffer.overlapping {
             let mut here: Vec<&Block> = here.collect();
             here.sort_by_key(|block| block.header().as_of);

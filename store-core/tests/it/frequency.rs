@@ -8,7 +8,7 @@ use store_core::Timestamp;
 use store_core::block::BlockState;
 use store_core::health;
 use store_core::metric::Aggregation;
-use store_core::query::Plan;
+use store_core::query::Reader;
 use store_core::row::Row;
 use store_core::shape::Shape;
 use store_core::stamp::Stamp;
@@ -149,8 +149,9 @@ proptest! {
         let host = new.host(CLUSTER, "n1").unwrap();
         let state = host.lock();
         let id = new.catalog().id("load").unwrap();
-        let plan = Plan::of_columns(&state, state.shape().root().columns(id), new_step as u32);
-        let (begun, values) = plan.run(Timestamp::MIN, Timestamp::MAX).unwrap();
+        let columns = state.shape().root().columns(id);
+        let (begun, values) =
+            Reader::new(&state).run(columns, new_step as u32, Timestamp::MIN, Timestamp::MAX).unwrap();
         let dumped: Vec<_> = (begun..)
             .step_by(new_step as usize)
             .zip(values)

@@ -12,7 +12,7 @@ use store_core::ingest::Terms;
 use store_core::journal::Unlogged;
 use store_core::level::Element;
 use store_core::metric::{Aggregation, Catalog, Metric};
-use store_core::query::{Plan, Range, Series};
+use store_core::query::{Range, Reader, Series};
 use store_core::stats::Stats;
 use store_core::store::{Limits, Store};
 
@@ -173,10 +173,10 @@ fn ask(
         return Some(Err(format!("unknown metric: {name}")));
     };
     let host = store.host(&request.cluster, query["host"].as_str().unwrap_or_default())?;
-    let plan = Plan::gather(&host.lock(), selector, id, &metric);
+    let mut reader = Reader::new(&host.lock());
     let resolution_s = query["resolution"].as_i64().unwrap_or(0);
     let range = Range { from: request.from, to: request.to, resolution_s, points_max: 1_000_000 };
-    plan.read(&range).map_err(|error| error.to_string()).transpose()
+    reader.read(selector, id, &metric, &range).map_err(|error| error.to_string()).transpose()
 }
 
 fn close(expected: &Value, got: f64, abs: f64) -> bool {

@@ -9,7 +9,7 @@ use store_core::buffer::Buffer;
 use store_core::import::{Import, ImportRun};
 use store_core::journal::Unlogged;
 use store_core::metric::Aggregation;
-use store_core::query::Plan;
+use store_core::query::Reader;
 use store_core::shape::Shape;
 use store_core::stamp::Stamp;
 use store_core::store::Store;
@@ -45,8 +45,8 @@ fn dumped(store: &Store, metric: &str, from: Timestamp, to: Timestamp) -> Option
     let host = store.host(CLUSTER, "n1").unwrap();
     let state = host.lock();
     let id = store.catalog().id(metric).unwrap();
-    Plan::of_columns(&state, state.shape().root().columns(id), store.catalog().get(id).frequency_s)
-        .run(from, to)
+    let frequency_s = store.catalog().get(id).frequency_s;
+    Reader::new(&state).run(state.shape().root().columns(id), frequency_s, from, to)
 }
 
 fn counted(range: std::ops::Range<u16>) -> Vec<f32> {

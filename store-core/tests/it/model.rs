@@ -7,10 +7,14 @@ mod real;
 use proptest::prelude::*;
 use store_core::Timestamp;
 use store_core::metric::Aggregation;
+use store_core::query::{Range, Reader, Series};
 
 use self::oracle::{METRICS, Oracle, SERIES, Sample, step_of};
 use self::real::Real;
-use crate::support::{self, exact, range};
+use crate::support::{self, exact};
+
+/// In how many ranges answers are compared.
+const RANGES: usize = 5;
 
 /// What senders, operators and time do: the answers depend on it.
 #[derive(Debug, Clone)]
@@ -157,63 +161,75 @@ impl World {
 
     /// Each series alone, and all of a metric together, in several ranges, as the maps say.
     fn compare(&self, real: &Real, what: &str) {
-        for (metric, &(_, _, aggregation)) in METRICS.iter().enumerate() {
-            let of_metric: Vec<usize> =
-                (0..SERIES.len()).filter(|series| SERIES[*series].0 == metric).collect();
-            for &series in &of_metric {
-                self.compare_one(real, what, &[series], SERIES[series].1, 1.0);
-            }
-            let level = |&series: &usize| SERIES[series].1.len() == 1;
-            let whole: Vec<usize> = of_metric.into_iter().filter(level).collect();
-            let share = match aggregation {
-                Aggregation::Avg => 1.0 / whole.len() as f64,
-                _ => 1.0,
-            };
-            // The fans of a level above hide those below, and die0 is hidden by its socket.
-            if whole.len() > 1 && whole.iter().all(|series| self.oracle.extent(*series).is_some()) {
-                self.compare_one(real, what, &whole, &[], share);
+        let Some(host) = real.store.host(support::CLUSTER, "n1") else { return };
+        // One for all of them, and range by range: what it keeps of one series must do for the next.
+        let mut reader = Reader::new(&host.lock());
+        let mut read = |metric: &str, path: &[&str], range: &Range| {
+            let (id, metric) = real.store.catalog().served(metric).unwrap();
+            reader.read(&exact(path), id, &metric, range).unwrap().expect("there are samples")
+        };
+        for range in 0..RANGES {
+            for (metric, &(_, _, aggregation)) in METRICS.iter().enumerate() {
+                let of_metric: Vec<usize> =
+                    (0..SERIES.len()).filter(|series| SERIES[*series].0 == metric).collect();
+                for &series in &of_metric {
+                    self.compare_one(range, &[series], SERIES[series].1, 1.0, what, &mut read);
+                }
+                let level = |&series: &usize| SERIES[series].1.len() == 1;
+                let whole: Vec<usize> = of_metric.into_iter().filter(level).collect();
+                let share = match aggregation {
+                    Aggregation::Avg => 1.0 / whole.len() as f64,
+                    _ => 1.0,
+                };
+                // The fans of a level above hide those below, and die0 is hidden by its socket.
+                if whole.len() > 1 && whole.iter().all(|series| self.oracle.extent(*series).is_some()) {
+                    self.compare_one(range, &whole, &[], share, what, &mut read);
+                }
             }
         }
     }
 
-    fn compare_one(&self, real: &Real, what: &str, series: &[usize], path: &[&str], share: f64) {
+    fn compare_one(
+        &self,
+        range: usize,
+        series: &[usize],
+        path: &[&str],
+        share: f64,
+        what: &str,
+        read: &mut dyn FnMut(&str, &[&str], &Range) -> Series,
+    ) {
         let metric = METRICS[SERIES[series[0]].0].0;
         let extents: Vec<_> = series.iter().filter_map(|series| self.oracle.extent(*series)).collect();
         let Some(first) = extents.iter().map(|(first, _)| *first).min() else { return };
         let step = step_of(series[0]);
         let middle = first + (self.now - first) / 2;
-        for (from, to) in [
+        let ranges: [_; RANGES] = [
             (first, Timestamp::MAX),
             (first + step / 2, self.now),
             (middle, middle + 70 * step),
             (middle + 7, self.now + 1000 * step),
             (self.now - 3 * step, self.now + step),
-        ] {
-            // What is older may have been dropped, or not.
-            let from = from.max(first);
-            if from > to {
-                continue;
-            }
-            let (expected_from, mut expected) = self.oracle.read(series, from, to);
-            expected.iter_mut().for_each(|value| *value *= share);
-            let read = support::read(&real.store, "n1", &exact(path), metric, &range(from, to));
-            let answer = read.unwrap().expect("there are samples");
-            assert_eq!(
-                (answer.from, answer.resolution_s),
-                (expected_from, step),
-                "{what}: {metric} {path:?}"
-            );
-            assert_eq!(answer.to, answer.from + answer.values.len() as i64 * step);
-            let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
-            let differs = answer.values.iter().zip(&expected).position(|pair| !same(pair));
-            assert!(
-                differs.is_none() && answer.values.len() == expected.len(),
-                "{what}: {metric} {path:?} [{from}, {to}): {} values, {} expected, the first that differs is {:?}",
-                answer.values.len(),
-                expected.len(),
-                differs.map(|at| (answer.from + at as i64 * step, answer.values[at], expected[at])),
-            );
+        ];
+        let (from, to) = ranges[range];
+        // What is older may have been dropped, or not.
+        let from = from.max(first);
+        if from > to {
+            return;
         }
+        let (expected_from, mut expected) = self.oracle.read(series, from, to);
+        expected.iter_mut().for_each(|value| *value *= share);
+        let answer = read(metric, path, &support::range(from, to));
+        assert_eq!((answer.from, answer.resolution_s), (expected_from, step), "{what}: {metric} {path:?}");
+        assert_eq!(answer.to, answer.from + answer.values.len() as i64 * step);
+        let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
+        let differs = answer.values.iter().zip(&expected).position(|pair| !same(pair));
+        assert!(
+            differs.is_none() && answer.values.len() == expected.len(),
+            "{what}: {metric} {path:?} [{from}, {to}): {} values, {} expected, the first that differs is {:?}",
+            answer.values.len(),
+            expected.len(),
+            differs.map(|at| (answer.from + at as i64 * step, answer.values[at], expected[at])),
+        );
     }
 
     fn compare_all(&self) {

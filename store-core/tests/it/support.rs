@@ -5,7 +5,7 @@ use store_core::ingest::{Ingested, Scratch, Terms};
 use store_core::journal::{Journal, Unlogged};
 use store_core::level::Element;
 use store_core::metric::{Aggregation, Catalog, Metric};
-use store_core::query::{Plan, QueryError, Range, Series};
+use store_core::query::{QueryError, Range, Reader, Series};
 use store_core::store::{Limits, Store};
 
 pub(crate) const CLUSTER: &str = "emmy";
@@ -54,14 +54,6 @@ pub(crate) fn send_under(
     store.ingest(lines.as_bytes(), terms, journal, &mut Scratch::default())
 }
 
-/// The plan for a selector; `None` if there is no such host or metric.
-pub(crate) fn plan(store: &Store, host: &str, selector: &[Element], metric: &str) -> Option<Plan> {
-    let (id, metric) = store.catalog().served(metric)?;
-    let host = store.host(CLUSTER, host)?;
-    let state = host.lock();
-    Some(Plan::gather(&state, selector, id, &metric))
-}
-
 /// All there is in `[from, to)`, not resampled.
 pub(crate) fn range(from: Timestamp, to: Timestamp) -> Range {
     Range { from, to, resolution_s: 0, points_max: 1_000_000 }
@@ -75,7 +67,10 @@ pub(crate) fn read(
     metric: &str,
     range: &Range,
 ) -> Result<Option<Series>, QueryError> {
-    plan(store, host, selector, metric).map_or(Ok(None), |plan| plan.read(range))
+    let Some((id, metric)) = store.catalog().served(metric) else { return Ok(None) };
+    let Some(host) = store.host(CLUSTER, host) else { return Ok(None) };
+    let mut reader = Reader::new(&host.lock());
+    reader.read(selector, id, &metric, range)
 }
 
 /// The elements of a path.

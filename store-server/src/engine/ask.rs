@@ -7,7 +7,7 @@ use store_core::debug::{self, Selected};
 use store_core::health::{self, State};
 use store_core::host::Host;
 use store_core::journal::Journal;
-use store_core::query::{Plan, QueryError, Range};
+use store_core::query::{QueryError, Range, Reader};
 
 use super::Engine;
 use super::answer::{
@@ -16,12 +16,30 @@ use super::answer::{
 use super::waiting::{PATIENCE, Phase};
 use super::write::Records;
 
+/// The host that was read last, as it was then.
+#[derive(Debug, Default)]
+pub struct LastHost(Option<(Arc<Host>, Reader)>);
+
 impl Engine {
     /// Reads one series or aggregate; `None`: no such host, or no such series with a sample.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError> {
+        self.read_next(request, &mut LastHost::default())
+    }
+
+    /// The same, for one of several requests that mostly come host by host: `last` keeps what the one before found of
+    /// its host. What a host gets meanwhile is not seen before another one was read; so it is for requests that follow
+    /// each other at once.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read_next(
+        &self,
+        request: &ReadRequest<'_>,
+        last: &mut LastHost,
+    ) -> Result<Option<Series>, ReadError> {
         if request.from > request.to {
             return Err(ReadError::InvalidRange);
         }
@@ -30,14 +48,19 @@ impl Engine {
             .catalog()
             .served(request.metric)
             .ok_or_else(|| ReadError::UnknownMetric(request.metric.to_owned()))?;
-        let Some(host) =
-            self.known_host(request.cluster, request.host).map_err(|Unready| ReadError::Loading)?
-        else {
-            return Ok(None);
+        let is_last = |(host, _): &&mut (Arc<Host>, Reader)| {
+            host.name() == request.host && host.cluster() == request.cluster
         };
-        let plan = {
-            let state = host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?;
-            Plan::gather(&state, &request.path, id, &metric)
+        let reader = match last.0.as_mut().filter(is_last) {
+            Some((_, reader)) => reader,
+            None => {
+                // Before another one is taken: what a reader shares is copied by whoever writes.
+                last.0 = None;
+                let found = self.known_host(request.cluster, request.host);
+                let Some(host) = found.map_err(|Unready| ReadError::Loading)? else { return Ok(None) };
+                let reader = Reader::new(&*host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?);
+                &mut last.0.insert((host, reader)).1
+            }
         };
         let range = Range {
             from: request.from,
@@ -45,7 +68,7 @@ impl Engine {
             resolution_s: request.resolution_s,
             points_max: request.points_max as u64,
         };
-        plan.read(&range).map_err(|e| match e {
+        reader.read(&request.path, id, &metric, &range).map_err(|e| match e {
             QueryError::InvalidRange => ReadError::InvalidRange,
             QueryError::InvalidAggregation => ReadError::InvalidAggregation,
             QueryError::TooManyPoints { points, .. } => {

@@ -9,9 +9,9 @@ use store_checkpoint::run::{Dump, Run};
 use store_core::Timestamp;
 use store_core::block::{Block, BlockState};
 use store_core::floor::Floor;
-use store_core::host::{Host, HostState};
+use store_core::host::Host;
 use store_core::level::Level;
-use store_core::query::Plan;
+use store_core::query::Reader;
 
 use super::Engine;
 use super::load::OnDisk;
@@ -40,16 +40,17 @@ struct Wanted {
     replaces: Option<PathBuf>,
 }
 
-/// One series of a host, to be read without its lock.
+/// One series of a host.
 struct Series {
     path: Vec<Box<str>>,
     metric: Box<str>,
     frequency_s: u32,
-    plan: Plan,
+    columns: Vec<u32>,
 }
 
 /// A host's state at one moment, for its files.
 struct Snapshot {
+    reader: Reader,
     series: Vec<Series>,
     blocks: Vec<Arc<Block>>,
     floors: Vec<Floor>,
@@ -155,7 +156,7 @@ impl Engine {
     fn snapshot(&self, host: &Host) -> Snapshot {
         let state = host.lock();
         let mut series = Vec::new();
-        self.plans(&state, state.shape().root(), &mut Vec::new(), &mut series);
+        self.push_series(state.shape().root(), &mut Vec::new(), &mut series);
         let held = || state.buffers().iter().flat_map(|buffer| buffer.blocks());
         let blocks = held()
             .filter(|held| held.state != BlockState::Saved)
@@ -163,19 +164,20 @@ impl Engine {
             .collect();
         let oldest = held().map(|held| held.block.header().base).min().unwrap_or_default();
         let newest = super::load::newest_slot(&state).unwrap_or_default();
-        Snapshot { series, blocks, floors: state.floors().unsaved(), oldest, newest }
+        let (reader, floors) = (Reader::new(&state), state.floors().unsaved());
+        Snapshot { reader, series, blocks, floors, oldest, newest }
     }
 
-    fn plans(&self, state: &HostState, level: &Level, path: &mut Vec<Box<str>>, series: &mut Vec<Series>) {
+    fn push_series(&self, level: &Level, path: &mut Vec<Box<str>>, series: &mut Vec<Series>) {
         for (id, columns) in level.metrics() {
             let metric = self.store.catalog().get(id);
             let frequency_s = metric.frequency_s;
-            let plan = Plan::of_columns(state, columns, frequency_s);
-            series.push(Series { path: path.clone(), metric: metric.name.clone(), frequency_s, plan });
+            let (path, metric, columns) = (path.clone(), metric.name.clone(), columns.to_vec());
+            series.push(Series { path, metric, frequency_s, columns });
         }
         for (name, child) in level.children() {
             path.push(name.into());
-            self.plans(state, child, path, series);
+            self.push_series(child, path, series);
             path.pop();
         }
     }
@@ -186,7 +188,7 @@ impl Snapshot {
         self.series
             .iter()
             .filter_map(|series| {
-                let (base, values) = series.plan.run(from, to)?;
+                let (base, values) = self.reader.run(&series.columns, series.frequency_s, from, to)?;
                 let (path, metric) = (series.path.clone(), series.metric.clone());
                 Some(Run { path, metric, base, frequency_s: series.frequency_s, values })
             })

@@ -5,7 +5,8 @@
 use std::fmt::Debug;
 
 use crate::engine::{
-    DebugError, Engine, HealthAnswer, ReadError, ReadRequest, Series, Taken, TryWrite, Unready, WriteReport,
+    DebugError, Engine, HealthAnswer, LastHost, ReadError, ReadRequest, Series, Taken, TryWrite, Unready,
+    WriteReport,
 };
 
 /// The calls of [`Engine`], each of which may block, but for `try_write`; see there.
@@ -18,7 +19,7 @@ pub trait Store: Send + Sync + Debug {
     fn finish_write(&self, taken: Taken) -> WriteReport {
         taken.report
     }
-    fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError>;
+    fn read_next(&self, request: &ReadRequest<'_>, last: &mut LastHost) -> Result<Option<Series>, ReadError>;
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError>;
     fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready>;
     fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError>;
@@ -43,8 +44,8 @@ impl Store for Engine {
     fn finish_write(&self, taken: Taken) -> WriteReport {
         Engine::finish_write(self, taken)
     }
-    fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError> {
-        Engine::read(self, request)
+    fn read_next(&self, request: &ReadRequest<'_>, last: &mut LastHost) -> Result<Option<Series>, ReadError> {
+        Engine::read_next(self, request, last)
     }
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
         Engine::hosts(self, cluster)

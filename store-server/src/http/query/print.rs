@@ -207,11 +207,11 @@ impl Printer {
 /// Nulls in front of the data, so that it begins at the `from` asked for: steps of the resolution returned, and none
 /// that begins at or behind the `to` asked for.
 fn padding(shown: Shown, series: &Series) -> u64 {
-    // 128 bits: from and to are any numbers.
-    let step = i128::from(series.resolution_s);
-    if step <= 0 {
+    if series.resolution_s <= 0 || series.from <= shown.from {
         return 0;
     }
+    // 128 bits: from and to are any numbers.
+    let step = i128::from(series.resolution_s);
     let (from, to, first) = (i128::from(shown.from), i128::from(shown.to), i128::from(series.from));
     let wanted = first.div_euclid(step) - from.div_euclid(step);
     let inside = (to - from + step - 1).div_euclid(step);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::print::{Outcome, Printer};
 use super::request::{Query, QueryRequest};
 use super::{SELECTIONS_MAX, have_same_paths, paths, paths_bytes, selections};
-use crate::engine::{PathElement, ReadError, ReadRequest};
+use crate::engine::{LastHost, PathElement, ReadError, ReadRequest};
 use crate::http::{ApiError, Store};
 
 /// An answer that is made piece by piece.
@@ -86,6 +86,8 @@ impl<'r> Walk<'r> {
             *in_results = true;
         }
         let queries = request.queries.len();
+        // Not kept for longer than this: what it shares with the host is copied by whoever writes.
+        let mut last = LastHost::default();
         while *answered < queries + of_all {
             let query = match request.queries.get(*answered) {
                 Some(query) => Cow::Borrowed(&query.0),
@@ -119,7 +121,7 @@ impl<'r> Walk<'r> {
                     resolution_s: query.resolution,
                     points_max: printer.points_left(),
                 };
-                match store.read(&asked) {
+                match store.read_next(&asked, &mut last) {
                     Ok(None) => {}
                     Ok(Some(series)) => printer.outcome(Outcome::Series(series), query.scale_by),
                     Err(error @ ReadError::Loading) => return Err(loading(error)),
