@@ -20,6 +20,7 @@ mod gzip;
 mod healthcheck;
 mod params;
 mod query;
+mod self_waking;
 pub mod serve;
 mod stall;
 mod status;

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use super::counters::Counters;
+use super::self_waking::SelfWaking;
 use super::stall::StallGuard;
 use super::{App, Peer, Timeouts};
 
@@ -53,7 +54,7 @@ pub async fn serve(
         let (stream, peer, slot) = accepted;
         let connection = connection(stream, peer, router.clone(), Arc::clone(&app), told.clone());
         connections.spawn(async move {
-            connection.await;
+            SelfWaking::new(pin!(connection)).await;
             drop(slot);
         });
     }
