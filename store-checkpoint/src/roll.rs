@@ -162,7 +162,7 @@ pub fn roll(
     keep_from: Timestamp,
     floors: &[(u32, Timestamp)],
 ) -> Result<Rolled, RollError> {
-    let mut gathered = Gathered::read(disk, host_dir, sources, lineage, shape, resolve)?;
+    let mut gathered = Gathered::read(disk, host_dir, sources, lineage, shape, resolve, keep_from)?;
     let dropped = gathered.drop_before(keep_from);
     if sources.is_empty() || !dropped && gathered.is_one_rolled() {
         return Err(RollError::Nothing);

@@ -306,13 +306,16 @@ impl HostState {
         })
     }
 
-    /// The columns of series, in their order; those that are new are registered, all at once, but no more than the
-    /// store has room for. `None` where there is no room, or where a name or a path is longer than a shape can hold.
-    /// The caller counts the series.
-    pub fn register(&mut self, store: &Store, wanted: &[Wanted<'_>]) -> Vec<Option<u32>> {
+    /// The columns of series, in their order; those that are new are registered, all at once, but no more than
+    /// `room`. `None` where there is no room, or where a name or a path is longer than a shape can hold. The caller
+    /// counts the series.
+    ///
+    /// The room is [that of the store](Store::series_room) for series that senders bring. What was acknowledged
+    /// already needs none: a store that starts must not leave out what it has taken.
+    pub fn register(&mut self, store: &Store, wanted: &[Wanted<'_>], room: usize) -> Vec<Option<u32>> {
         let catalog = store.catalog();
         let first_new = self.shape.columns().len();
-        let room = store.series_room().min(COLUMNS_MAX.saturating_sub(first_new));
+        let room = room.min(COLUMNS_MAX.saturating_sub(first_new));
         let mut added: Vec<NewColumn<'_>> = Vec::new();
         let mut phases = Phases { buffers: &self.buffers, new: Vec::new() };
         let mut seen = hashbrown::HashMap::new();

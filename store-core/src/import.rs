@@ -88,7 +88,7 @@ impl Import {
                 Wanted { path: &run.path, metric: run.metric, frequency_s: run.frequency_s, time: run.base }
             })
             .collect();
-        let found = state.register(store, &wanted);
+        let found = state.register(store, &wanted, usize::MAX);
         let mut columns = vec![None; self.runs.len()];
         for (at, column) in order.into_iter().zip(found) {
             columns[at] = column;

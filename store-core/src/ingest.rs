@@ -237,7 +237,7 @@ impl Store {
             })
             .collect();
         let before = state.shape().columns().len();
-        let columns = state.register(self, &wanted);
+        let columns = state.register(self, &wanted, self.series_room());
         let registered = state.shape().columns().len() - before;
         self.add_series(registered);
         report.registered += registered as u64;
@@ -266,7 +266,7 @@ impl Store {
     }
 
     /// Applies samples that were deferred while their host was loaded. They were accepted and logged already, so
-    /// only what is below a floor is left out, and series for which there is no room. The caller counts the series.
+    /// only what is below a floor is left out. The caller counts the series.
     pub fn apply_deferred(
         &self,
         host: &Host,
@@ -285,7 +285,7 @@ impl Store {
                 Wanted { path: &sample.path, metric, frequency_s, time: sample.time }
             })
             .collect();
-        let columns = state.register(self, &wanted);
+        let columns = state.register(self, &wanted, usize::MAX);
         let known: Vec<Sample> = samples
             .iter()
             .zip(columns)

@@ -11,7 +11,10 @@ use crate::metric::MetricId;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Level {
     children: BTreeMap<Box<str>, Level>,
-    columns: BTreeMap<MetricId, Vec<u32>>,
+    /// In the order of metrics, those of one metric in the order in which they were entered. Lists rather than a map:
+    /// most levels are leaves with few metrics, and a node of a map has room for eleven.
+    metrics: Vec<MetricId>,
+    columns: Vec<u32>,
 }
 
 /// One element of a selector.
@@ -33,7 +36,12 @@ impl Level {
 
     /// The metrics that this level itself holds, with their columns, the newest column last.
     pub fn metrics(&self) -> impl Iterator<Item = (MetricId, &[u32])> {
-        self.columns.iter().map(|(metric, columns)| (*metric, &**columns))
+        let mut columns = &self.columns[..];
+        self.metrics.chunk_by(|a, b| a == b).map(move |of_one| {
+            let (here, behind) = columns.split_at(of_one.len());
+            columns = behind;
+            (of_one[0], here)
+        })
     }
 
     /// The child of a name.
@@ -48,7 +56,9 @@ impl Level {
 
     /// The columns of a metric that this level itself holds, the newest last.
     pub fn columns(&self, metric: MetricId) -> &[u32] {
-        self.columns.get(&metric).map_or(&[], |columns| columns)
+        let begin = self.metrics.partition_point(|other| *other < metric);
+        let count = self.metrics[begin..].iter().take_while(|other| **other == metric).count();
+        &self.columns[begin..begin + count]
     }
 
     /// Enters a column; the shape that owns this tree sees to it that columns are entered in their order.
@@ -57,7 +67,9 @@ impl Level {
         for name in path {
             level = level.children.entry(name.clone()).or_default();
         }
-        level.columns.entry(metric).or_default().push(column);
+        let at = level.metrics.partition_point(|other| *other <= metric);
+        level.metrics.insert(at, metric);
+        level.columns.insert(at, column);
     }
 
     /// Calls `visit` with each series of `metric` that `selector` means: its columns, the newest last.
@@ -108,6 +120,19 @@ impl Level {
         }
     }
 
+    /// Bytes on the heap, approximately: how full the nodes of the tree are depends on the order of names.
+    pub fn heap_bytes(&self) -> usize {
+        /// Entries that a node has room for, and those that it has when names come in order.
+        const ROOM: usize = 11;
+        const FILLED: usize = 6;
+        let nodes = self.children.len().div_ceil(FILLED);
+        let lists =
+            self.metrics.capacity() * size_of::<MetricId>() + self.columns.capacity() * size_of::<u32>();
+        let names: usize = self.children.keys().map(|name| name.len().next_multiple_of(8)).sum();
+        let below: usize = self.children.values().map(Level::heap_bytes).sum();
+        nodes * (ROOM * size_of::<(Box<str>, Level)>() + 16) + lists + names + below
+    }
+
     fn below(&self, metric: MetricId, visit: &mut dyn FnMut(&[u32])) {
         let here = self.columns(metric);
         if here.is_empty() {
@@ -121,7 +146,7 @@ impl Level {
 
     /// All columns of this level and below.
     pub fn all_columns(&self, found: &mut Vec<u32>) {
-        found.extend(self.columns.values().flatten());
+        found.extend(&self.columns);
         for child in self.children.values() {
             child.all_columns(found);
         }

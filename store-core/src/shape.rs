@@ -226,9 +226,14 @@ impl Shape {
 
     /// Approximate bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        let names: usize = self.columns.iter().flat_map(|c| c.path.iter()).map(|name| name.len() + 16).sum();
-        // Each level name stands once more in the tree, and tree nodes cost about as much as their entries.
-        self.columns.len() * (size_of::<Column>() + 4 + 40) + 2 * names
+        let names = self.columns.iter().flat_map(|column| column.path.iter());
+        let names: usize = names.map(|name| size_of::<Box<str>>() + name.len().next_multiple_of(8)).sum();
+        let buffers = self.buffers.iter().map(|buffer| buffer.columns.capacity() * size_of::<u32>());
+        self.columns.capacity() * size_of::<Column>()
+            + self.buffers.capacity() * size_of::<BufferShape>()
+            + buffers.sum::<usize>()
+            + names
+            + self.root.heap_bytes()
     }
 
     /// The shape as bytes: names rather than numbers of metrics, which differ from process to process.

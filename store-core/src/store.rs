@@ -20,7 +20,7 @@ pub struct Limits {
     pub name_bytes: usize,
     /// The most hosts.
     pub hosts: usize,
-    /// The most series.
+    /// The most series that senders may bring it to. What files and logs hold is taken whatever the number.
     pub series: usize,
     /// The most metrics, registered by senders or found in files.
     pub metrics: usize,

@@ -8,8 +8,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::embedded;
-
 /// Flags that stand alone in Go, or have `=true` or `=false` behind them.
 const SWITCHES: &[&str] = &["logdate", "version", "dev", "cleanup-checkpoints", "gops", "as-original"];
 /// Flags that have a value, behind `=` or as the next argument.
@@ -40,9 +38,9 @@ pub struct Args {
     /// Accepted, without effect: a debugger of Go programs.
     #[arg(long)]
     pub gops: bool,
-    /// Without a config file: seconds per step of metrics that are registered because they are sent.
-    #[arg(long, value_name = "SECONDS", default_value_t = embedded::FREQUENCY_S, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub auto_frequency: u32,
+    /// Without a config file: seconds per step of metrics that are registered because they are sent; 10 if not given.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub auto_frequency: Option<u32>,
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -176,8 +174,8 @@ mod tests {
         assert!(all.logdate && all.dev && all.cleanup_checkpoints && all.gops && all.version);
         let none = args("-dev=false -logdate=0").unwrap();
         assert!(!none.dev && !none.logdate && !none.version && none.config.is_none());
-        assert_eq!(none.auto_frequency, 10);
-        assert_eq!(args("-auto-frequency 60").unwrap().auto_frequency, 60);
+        assert_eq!(none.auto_frequency, None);
+        assert_eq!(args("-auto-frequency 60").unwrap().auto_frequency, Some(60));
     }
 
     #[test]

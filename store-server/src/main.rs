@@ -46,11 +46,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = config::find(args.config.as_deref(), args.auto_frequency);
+    let auto_frequency_s = args.auto_frequency.unwrap_or(config::embedded::FREQUENCY_S);
+    let config = config::find(args.config.as_deref(), auto_frequency_s);
     if let Some(Command::Config { action: ConfigAction::Check { as_original } }) = args.command {
         return Ok(check(&config?, as_original));
     }
     let config = config?;
+    if args.auto_frequency.is_some() && config.auto_frequency_s.is_none() {
+        tracing::warn!("-auto-frequency has no effect: there is a config file");
+    }
     if args.gops {
         tracing::warn!("-gops has no effect: it is a debugger of Go programs");
     }

@@ -52,6 +52,8 @@ pub(super) struct Gathered {
     pub(super) sources: Vec<Source>,
     pieces: Vec<Piece>,
     floors: BTreeMap<u32, Timestamp>,
+    /// Whether blocks were left out: see [`Shapes::decode`].
+    left_out: bool,
 }
 
 impl Gathered {
@@ -63,6 +65,7 @@ impl Gathered {
         lineage: Lineage,
         shape: &Arc<Shape>,
         resolve: &Resolve<'_>,
+        keep_from: Timestamp,
     ) -> Result<Self, RollError> {
         let sources: Vec<Source> =
             paths.iter().map(|path| Source::read(disk, path)).collect::<Result<_, _>>()?;
@@ -70,8 +73,9 @@ impl Gathered {
             return Err(RollError::Misplaced { path: source.path.clone() });
         }
         let shapes = Shapes { sources: &sources, host: shape, resolve, known: HashMap::new() };
-        let (pieces, floors) = shapes.decode(lineage)?;
-        Ok(Self { sources, pieces: rank(pieces), floors })
+        let (pieces, floors) = shapes.decode(lineage, keep_from)?;
+        let left_out = pieces.len() < sources.iter().map(|source| source.index.blocks.len()).sum();
+        Ok(Self { sources, pieces: rank(pieces), floors, left_out })
     }
 
     /// Whether there is nothing to merge.
@@ -79,7 +83,7 @@ impl Gathered {
         matches!(&*self.sources, [source] if source.index.rolled && source.tail == Tail::Whole)
     }
 
-    /// Drops blocks that end before `keep_from`; returns whether there were any.
+    /// Drops blocks that end before `keep_from`; returns whether there were any in the sources.
     pub(super) fn drop_before(&mut self, keep_from: Timestamp) -> bool {
         let before = self.pieces.len();
         let (mut kept, mut old): (Vec<Piece>, Vec<Piece>) =
@@ -98,7 +102,7 @@ impl Gathered {
             kept.extend(hiding);
         }
         self.pieces = kept;
-        self.pieces.len() < before
+        self.left_out || self.pieces.len() < before
     }
 
     /// The blocks of a buffer.
@@ -214,15 +218,25 @@ struct Shapes<'a> {
 }
 
 impl Shapes<'_> {
-    /// All blocks and floors of the sources.
-    fn decode(mut self, lineage: Lineage) -> Result<(Vec<Piece>, BTreeMap<u32, Timestamp>), RollError> {
+    /// All blocks and floors of the sources, but for those that end before `keep_from` and are numbered in another way
+    /// than the host: it was gone, and its series came back in another order.
+    fn decode(
+        mut self,
+        lineage: Lineage,
+        keep_from: Timestamp,
+    ) -> Result<(Vec<Piece>, BTreeMap<u32, Timestamp>), RollError> {
         let mut pieces = Vec::new();
         let mut floors = BTreeMap::new();
         for source in self.sources {
             let no_shape = |offset| RollError::Shape { path: source.path.clone(), offset };
             let ours = source.index.lineage == Some(lineage);
             for found in &source.index.blocks {
-                let shape = self.prefix(found.header.shape).ok_or_else(|| no_shape(found.offset))?;
+                let Some(shape) = self.prefix(found.header.shape) else {
+                    if found.header.end() < keep_from {
+                        continue;
+                    }
+                    return Err(no_shape(found.offset));
+                };
                 let block = verified(found, shape).map_err(|what| {
                     let (path, offset) = (source.path.clone(), found.offset);
                     RollError::Damaged { path, offset, what }
@@ -230,7 +244,12 @@ impl Shapes<'_> {
                 pieces.push(Piece { block: Arc::new(block), rank: (ours, found.header.as_of) });
             }
             for found in &source.index.floors {
-                let shape = self.prefix(found.shape).ok_or_else(|| no_shape(found.offset))?;
+                let Some(shape) = self.prefix(found.shape) else {
+                    if found.floors.iter().all(|(_, before)| *before <= keep_from) {
+                        continue;
+                    }
+                    return Err(no_shape(found.offset));
+                };
                 for &(column, before) in &found.floors {
                     if column as usize >= shape.columns().len() {
                         return Err(no_shape(found.offset));

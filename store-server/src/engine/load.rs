@@ -16,7 +16,7 @@ use store_core::anchors::Anchors;
 use store_core::block::{Block, BlockState};
 use store_core::buffer::Buffer;
 use store_core::floor::Floor;
-use store_core::host::{Host, HostState};
+use store_core::host::{Host, HostState, Wanted};
 use store_core::import::{Import, ImportRun};
 use store_core::record::{RawSample, Record};
 use store_core::row::Rows;
@@ -294,7 +294,7 @@ impl<'a> Loading<'a> {
             imports.extend(file.content.dump.runs);
         }
         let files = self.index_block_files(&loaded.not_version_1);
-        self.take_shapes(&files);
+        self.take_shapes(&files, oldest);
         self.take_blocks(&files, oldest);
         let mut import = Import::default();
         for run in imports {
@@ -409,12 +409,16 @@ impl<'a> Loading<'a> {
 
     /// The host's shape is the longest that anything names. The others are prefixes of it, unless the host has
     /// more than one history: then it begins with an empty one.
-    fn take_shapes(&mut self, files: &[Indexed]) {
+    fn take_shapes(&mut self, files: &[Indexed], oldest: i64) {
         for (hash, bytes) in files.iter().flat_map(|file| &file.index.shapes) {
             self.bytes.insert(*hash, bytes.clone());
         }
-        let blocks = files.iter().flat_map(|file| &file.index.blocks).map(|found| found.header.shape);
-        let floors = files.iter().flat_map(|file| &file.index.floors).map(|found| found.shape);
+        // A host that comes back after all of it was too old is numbered anew, in the same files.
+        let blocks = files.iter().flat_map(|file| &file.index.blocks);
+        let blocks = blocks.filter(|found| found.header.end() >= oldest).map(|found| found.header.shape);
+        let floors = files.iter().flat_map(|file| &file.index.floors);
+        let hides = |found: &&blockfile::FoundFloors| found.floors.iter().any(|(_, before)| *before > oldest);
+        let floors = floors.filter(hides).map(|found| found.shape);
         let mut hashes: Vec<ShapeHash> = blocks.chain(floors).collect();
         for frame in self.frames() {
             if let Ok(Record::Rows { shape, .. } | Record::Floors { shape, .. }) =
@@ -476,9 +480,6 @@ impl<'a> Loading<'a> {
                     }
                 }
             }
-            for entry in &file.index.floors {
-                self.take_floors(entry.shape, &entry.floors, None);
-            }
         }
         self.blocks = self.state.buffers().iter().map(|_| Vec::new()).collect();
         if !found.iter().all(|block| self.state.shape().extends(block.shape())) || !is_one_history(&found) {
@@ -488,8 +489,10 @@ impl<'a> Loading<'a> {
                 "block files of more than one history: taken together by name and time"
             );
             self.import_strangers(found, files, oldest);
+            self.take_floors_of_files(files, oldest);
             return;
         }
+        self.take_floors_of_files(files, oldest);
         for block in found {
             self.blocks[usize::from(block.header().buffer)].push(block);
         }
@@ -546,25 +549,53 @@ impl<'a> Loading<'a> {
         self.on_disk.sources.extend(files.iter().map(|file| file.path.clone()));
     }
 
-    /// Floors of a file, or with a stamp, of the log.
-    pub(super) fn take_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)], at: Option<Stamp>) {
-        let Some(shape) = self.shape(hash) else { return };
-        for &(number, before) in floors {
-            let Some(theirs) = shape.columns().get(number as usize) else { continue };
-            let column = if self.state.shape().extends(&shape) {
-                Some(number)
-            } else {
-                let frequency_s = shape.buffers()[usize::from(theirs.buffer)].frequency_s;
-                self.state.column(&theirs.path, theirs.metric, frequency_s)
-            };
-            if let Some(column) = column {
-                let floor = Floor { column, before, at: at.unwrap_or(Stamp::ZERO), saved: at.is_none() };
-                match at {
-                    Some(_) => self.state.floors_mut().replay(floor),
-                    None => self.state.floors_mut().raise(floor),
-                }
+    /// Floors of files that hide anything still; those of other histories go by name, like their blocks.
+    fn take_floors_of_files(&mut self, files: &[Indexed], oldest: i64) {
+        let s = stamp(self.engine.log.start());
+        // The files of several histories go.
+        let saved = self.strangers.is_empty();
+        for found in files.iter().flat_map(|file| &file.index.floors) {
+            let floors: Vec<_> =
+                found.floors.iter().filter(|(_, before)| *before > oldest).copied().collect();
+            if floors.is_empty() {
+                continue;
+            }
+            for (column, before) in self.columns_of_floors(found.shape, &floors) {
+                self.state.floors_mut().raise(Floor { column, before, at: s, saved });
             }
         }
+    }
+
+    /// Floors of the log.
+    pub(super) fn take_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)], at: Stamp) {
+        for (column, before) in self.columns_of_floors(hash, floors) {
+            self.state.floors_mut().replay(Floor { column, before, at, saved: false });
+        }
+    }
+
+    /// Floors by the columns of this host, which gets those that it lacks: what was freed is not to be taken again,
+    /// whether or not there is anything left of the series.
+    fn columns_of_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)]) -> Vec<(u32, i64)> {
+        let Some(shape) = self.shape(hash) else {
+            self.engine.counters.frames_without_shape.add(1);
+            return Vec::new();
+        };
+        if self.state.shape().extends(&shape) {
+            let is_one = |(number, _): &&(u32, i64)| (*number as usize) < shape.columns().len();
+            return floors.iter().filter(is_one).copied().collect();
+        }
+        let theirs = |&(number, before): &(u32, i64)| Some((shape.columns().get(number as usize)?, before));
+        let named: Vec<_> = floors.iter().filter_map(theirs).collect();
+        let wanted: Vec<Wanted<'_>> = named
+            .iter()
+            .map(|&(column, time)| {
+                let frequency_s = shape.buffers()[usize::from(column.buffer)].frequency_s;
+                Wanted { path: &column.path, metric: column.metric, frequency_s, time }
+            })
+            .collect();
+        let columns = self.register(&wanted);
+        let known = columns.into_iter().zip(named);
+        known.filter_map(|(column, (_, before))| Some((column?, before))).collect()
     }
 
     /// The original's log: its records are samples like any other, below everything of ours.

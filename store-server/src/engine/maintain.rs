@@ -228,9 +228,11 @@ impl Engine {
         self.prune();
     }
 
-    /// Lets go of hosts of which nothing is left, and of what is known of their directories.
+    /// Lets go of hosts of which nothing is left, of what is known of their directories, and of their open files: the
+    /// cleanup spares what may still grow.
     pub(super) fn prune(&self) {
         for host in self.store.prune() {
+            self.saver().close(host.cluster(), host.name());
             self.on_disk().remove(&host.number());
             self.durable_dirs.forget(&self.host_dir(&host));
         }

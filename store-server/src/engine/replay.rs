@@ -51,7 +51,7 @@ impl Loading<'_> {
                     self.host.apply(&mut self.state, rows.views(), frame.stamp, now);
                 }
                 Ok(Record::Floors { shape, floors, .. }) => {
-                    self.take_floors(shape, &floors, Some(frame.stamp))
+                    self.take_floors(shape, &floors, frame.stamp);
                 }
                 _ => {}
             }
@@ -116,8 +116,8 @@ impl Loading<'_> {
     }
 
     /// The columns of series; a buffer that is new has no blocks yet.
-    fn register(&mut self, wanted: &[Wanted<'_>]) -> Vec<Option<u32>> {
-        let columns = self.state.register(&self.engine.store, wanted);
+    pub(super) fn register(&mut self, wanted: &[Wanted<'_>]) -> Vec<Option<u32>> {
+        let columns = self.state.register(&self.engine.store, wanted, usize::MAX);
         self.blocks.resize_with(self.state.buffers().len(), Vec::new);
         columns
     }

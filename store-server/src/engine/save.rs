@@ -240,10 +240,11 @@ impl Engine {
         }
     }
 
-    /// Whether every block in memory stands, with a good checksum, in a block file of the host's directory.
+    /// Whether every block in memory stands, with a good checksum, in a block file of the host's directory, and
+    /// every floor in one that is synced.
     fn is_held_by_block_files(&self, host: &Host) -> bool {
         let state = host.lock();
-        if !state.blocks_are_saved() {
+        if !state.blocks_are_saved() || !state.floors().unsaved().is_empty() {
             return false;
         }
         let wanted: Vec<_> = state

@@ -114,28 +114,28 @@ impl<'a> Scribe<'a> {
         self.append(kind::NAMED_ROWS, None)
     }
 
-    /// Appends `payload` as one frame, behind the shape that it is numbered by.
+    /// Appends `payload` as one frame, behind the shape that it is numbered by. Rows mostly follow one another, and
+    /// the next ones bring the second copy; behind floors nobody may come.
     fn append(&mut self, kind: u8, shape: Option<&Shape>) -> Stamp {
         loop {
-            let (segment, with_shape) = {
+            let (segment, lacking) = {
                 let announced = self.announced.lock();
-                let lacks = |shape: &&Shape| {
-                    announced.shapes.get(&shape.hash()).is_none_or(|said| said.copies < SHAPE_COPIES)
-                };
-                (announced.number, shape.filter(lacks))
+                let said = |shape: &Shape| announced.shapes.get(&shape.hash()).map_or(0, |said| said.copies);
+                (announced.number, shape.map_or(0, |shape| SHAPE_COPIES.saturating_sub(said(shape))))
             };
-            let encoded = with_shape.map(|shape| shape.encode(self.catalog));
+            let copies = if kind == kind::FLOORS { lacking } else { lacking.min(1) };
+            let encoded = shape.filter(|_| copies > 0).map(|shape| shape.encode(self.catalog));
             let mut entries: Vec<(u8, &[u8])> = Vec::with_capacity(2);
             if let Some(encoded) = &encoded {
-                entries.push((kind::SHAPE, encoded));
+                entries.extend((0..copies).map(|_| (kind::SHAPE, &encoded[..])));
             }
             entries.push((kind, &self.payload));
             match self.log.append(segment, &entries) {
                 Appended::At { last, logged, .. } => {
-                    if let Some(shape) = with_shape {
+                    if let Some(shape) = shape.filter(|_| copies > 0) {
                         let mut announced = self.announced.lock();
                         if announced.number == segment {
-                            announced.shapes.entry(shape.hash()).or_default().copies += 1;
+                            announced.shapes.entry(shape.hash()).or_default().copies += copies;
                         }
                     }
                     self.unlogged |= !logged;

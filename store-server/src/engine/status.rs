@@ -113,6 +113,13 @@ impl Counters {
         self.bytes_damaged.add(tail.report.damaged_bytes);
         self.torn_tail_bytes.add(tail.report.torn_tail_bytes);
         self.frames_unreadable.add(tail.unreadable);
+        let torn = tail.report.torn_tail_bytes;
+        if torn > 0 {
+            tracing::info!(
+                bytes = torn,
+                "the log ends in an unfinished record, as a kill may leave it: left out"
+            );
+        }
         for range in &tail.report.damaged {
             tracing::warn!(path = %range.path.display(), offset = range.offset, bytes = range.bytes,
                 "damage in the log: frames around it are replayed");

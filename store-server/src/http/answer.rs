@@ -138,7 +138,9 @@ pub(super) fn with_identity(mut request: Request) -> Request {
 fn refuses_identity(element: &str) -> bool {
     let (coding, weight) = element.split_once(';').unwrap_or((element, ""));
     let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.strip_prefix('='));
-    matches!(coding.trim(), "*" | "identity") && weight.is_some_and(|weight| weight.parse() == Ok(0.0))
+    let coding = coding.trim();
+    (coding == "*" || coding.eq_ignore_ascii_case("identity"))
+        && weight.is_some_and(|weight| weight.parse() == Ok(0.0))
 }
 
 pub(super) const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");

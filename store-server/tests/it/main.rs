@@ -9,6 +9,7 @@ mod http;
 mod process;
 mod regressions;
 mod restart;
+mod returned;
 mod roll;
 mod site;
 mod soak;

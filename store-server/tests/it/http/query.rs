@@ -325,6 +325,7 @@ fn whoever_refuses_answers_as_they_are_gets_one_all_the_same() {
         ("br, *;q=0", None),
         ("*;q=0", None),
         ("identity;q=0", None),
+        ("IDENTITY;q=0", None),
         ("gzip;q=0, identity; Q=0.000", None),
         ("identity;q=0, zstd", Some("zstd")),
         ("*;q=0, gzip;q=0.5", Some("gzip")),
