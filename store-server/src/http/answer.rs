@@ -165,9 +165,9 @@ struct Counted {
 /// Pieces that are handed on at once: what compression works through before others get their turn.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Takes the next piece of a text, if any is left.
+/// Takes the next piece of a text, if any is left. What is little longer than a piece is one.
 pub(super) fn next_piece(text: &mut Bytes) -> Option<Bytes> {
-    if text.len() > PIECE_BYTES {
+    if text.len() > PIECE_BYTES + PIECE_BYTES / 2 {
         return Some(text.split_to(PIECE_BYTES));
     }
     Some(std::mem::take(text)).filter(|piece| !piece.is_empty())
