@@ -46,7 +46,7 @@ pub use answer::{
     CleanupReport, DebugError, Durability, FirstBad, HealthAnswer, HealthState, PathElement, ReadError,
     ReadRequest, Series, StopReport, Unready, WriteReport,
 };
-pub use ask::LastHost;
+pub use ask::LastHosts;
 pub use options::{
     Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption,
     OPEN_FILES, OpenError, WalSync,

@@ -16,9 +16,38 @@ use super::answer::{
 use super::waiting::{PATIENCE, Phase};
 use super::write::Records;
 
-/// The host that was read last, as it was then.
+/// How many hosts are remembered: a job has its metrics read host by host, or its hosts metric by metric.
+const HOSTS_READ_MAX: usize = 32;
+
+/// Hosts that were read just now, as they were then.
 #[derive(Debug, Default)]
-pub struct LastHost(Option<(Arc<Host>, Reader)>);
+pub struct LastHosts {
+    hosts: Vec<(Arc<Host>, Reader)>,
+    /// The one that was read last.
+    at: usize,
+}
+
+impl LastHosts {
+    /// The one read last, if it has this name.
+    fn last(&self, cluster: &str, name: &str) -> Option<usize> {
+        let (host, _) = self.hosts.get(self.at)?;
+        (host.name() == name && host.cluster() == cluster).then_some(self.at)
+    }
+
+    fn find(&self, host: &Arc<Host>) -> Option<usize> {
+        self.hosts.iter().position(|(known, _)| Arc::ptr_eq(known, host))
+    }
+
+    /// Takes one more, and forgets the others if they are many.
+    fn enter(&mut self, host: Arc<Host>, patience: Duration) -> Option<usize> {
+        if self.hosts.len() == HOSTS_READ_MAX {
+            self.hosts.clear();
+        }
+        let reader = Reader::new(&*host.lock_loaded(patience)?);
+        self.hosts.push((host, reader));
+        Some(self.hosts.len() - 1)
+    }
+}
 
 impl Engine {
     /// Reads one series or aggregate; `None`: no such host, or no such series with a sample.
@@ -26,19 +55,18 @@ impl Engine {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&self, request: &ReadRequest<'_>) -> Result<Option<Series>, ReadError> {
-        self.read_next(request, &mut LastHost::default())
+        self.read_next(request, &mut LastHosts::default())
     }
 
-    /// The same, for one of several requests that mostly come host by host: `last` keeps what the one before found of
-    /// its host. What a host gets meanwhile is not seen before another one was read; so it is for requests that follow
-    /// each other at once.
+    /// The same, for one of several requests that follow each other at once and are mostly about the same hosts: `last`
+    /// keeps what was found of them. What they get meanwhile is not seen.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn read_next(
         &self,
         request: &ReadRequest<'_>,
-        last: &mut LastHost,
+        last: &mut LastHosts,
     ) -> Result<Option<Series>, ReadError> {
         if request.from > request.to {
             return Err(ReadError::InvalidRange);
@@ -48,20 +76,18 @@ impl Engine {
             .catalog()
             .served(request.metric)
             .ok_or_else(|| ReadError::UnknownMetric(request.metric.to_owned()))?;
-        let is_last = |(host, _): &&mut (Arc<Host>, Reader)| {
-            host.name() == request.host && host.cluster() == request.cluster
-        };
-        let reader = match last.0.as_mut().filter(is_last) {
-            Some((_, reader)) => reader,
+        last.at = match last.last(request.cluster, request.host) {
+            Some(at) => at,
             None => {
-                // Before another one is taken: what a reader shares is copied by whoever writes.
-                last.0 = None;
                 let found = self.known_host(request.cluster, request.host);
                 let Some(host) = found.map_err(|Unready| ReadError::Loading)? else { return Ok(None) };
-                let reader = Reader::new(&*host.lock_loaded(self.patience()).ok_or(ReadError::Loading)?);
-                &mut last.0.insert((host, reader)).1
+                match last.find(&host) {
+                    Some(at) => at,
+                    None => last.enter(host, self.patience()).ok_or(ReadError::Loading)?,
+                }
             }
         };
+        let (_, reader) = &mut last.hosts[last.at];
         let range = Range {
             from: request.from,
             to: request.to,

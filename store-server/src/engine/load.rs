@@ -18,7 +18,7 @@ use store_core::buffer::Buffer;
 use store_core::floor::Floor;
 use store_core::host::{Host, HostState, Wanted};
 use store_core::import::{Import, ImportRun};
-use store_core::record::{RawSample, Record};
+use store_core::record::{RawSample, Record, logged_rows};
 use store_core::row::Rows;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
@@ -419,11 +419,27 @@ impl<'a> Loading<'a> {
         let floors = files.iter().flat_map(|file| &file.index.floors);
         let hides = |found: &&blockfile::FoundFloors| found.floors.iter().any(|(_, before)| *before > oldest);
         let floors = floors.filter(hides).map(|found| found.shape);
-        let mut hashes: Vec<ShapeHash> = blocks.chain(floors).collect();
+        let of_files: Vec<ShapeHash> = blocks.chain(floors).collect();
+        // Mostly all belong together, and nobody need look into every record.
+        let longest =
+            self.longest_with(&of_files, None).or_else(|| self.longest_with(&of_files, Some(oldest)));
+        if let Some(longest) = longest {
+            self.state.set_shape(longest);
+        }
+    }
+
+    /// The longest of these shapes and those of the log, if it extends all others; of the log only what is not older
+    /// than `oldest`.
+    fn longest_with(&mut self, hashes: &[ShapeHash], oldest: Option<i64>) -> Option<Arc<Shape>> {
+        let mut hashes = hashes.to_vec();
         for frame in self.frames() {
-            if let Ok(Record::Rows { shape, .. } | Record::Floors { shape, .. }) =
-                Record::decode(frame.kind, &frame.payload)
-                && hashes.last() != Some(&shape)
+            let record = Record::decode(frame.kind, &frame.payload);
+            let shape = match record {
+                Ok(Record::Rows { shape, .. } | Record::Floors { shape, .. }) => shape,
+                _ => continue,
+            };
+            if hashes.last() != Some(&shape)
+                && oldest.is_none_or(|oldest| record.is_ok_and(|record| self.is_from(&record, shape, oldest)))
             {
                 hashes.push(shape);
             }
@@ -431,9 +447,20 @@ impl<'a> Loading<'a> {
         hashes.sort_unstable();
         hashes.dedup();
         let shapes: Vec<Arc<Shape>> = hashes.into_iter().filter_map(|hash| self.shape(hash)).collect();
-        let longest = shapes.iter().max_by_key(|shape| shape.columns().len());
-        if let Some(longest) = longest.filter(|longest| shapes.iter().all(|shape| longest.extends(shape))) {
-            self.state.set_shape(Arc::clone(longest));
+        let longest = shapes.iter().max_by_key(|shape| shape.columns().len())?;
+        shapes.iter().all(|shape| longest.extends(shape)).then(|| Arc::clone(longest))
+    }
+
+    /// Whether a record says anything of the time from `oldest` on.
+    fn is_from(&mut self, record: &Record<'_>, shape: ShapeHash, oldest: i64) -> bool {
+        let Some(shape) = self.shape(shape) else { return false };
+        match record {
+            Record::Rows { rows, .. } => logged_rows(rows).flatten().any(|row| {
+                let buffer = shape.buffers().get(usize::from(row.buffer));
+                buffer.is_some_and(|buffer| !is_older(row.slot, buffer.frequency_s, oldest))
+            }),
+            Record::Floors { floors, .. } => floors.iter().any(|(_, before)| *before > oldest),
+            _ => false,
         }
     }
 
@@ -584,8 +611,9 @@ impl<'a> Loading<'a> {
             let is_one = |(number, _): &&(u32, i64)| (*number as usize) < shape.columns().len();
             return floors.iter().filter(is_one).copied().collect();
         }
+        let oldest = self.engine.oldest();
         let theirs = |&(number, before): &(u32, i64)| Some((shape.columns().get(number as usize)?, before));
-        let named: Vec<_> = floors.iter().filter_map(theirs).collect();
+        let named: Vec<_> = floors.iter().filter(|(_, before)| *before > oldest).filter_map(theirs).collect();
         let wanted: Vec<Wanted<'_>> = named
             .iter()
             .map(|&(column, time)| {
@@ -639,6 +667,11 @@ impl<'a> Loading<'a> {
             buffer.mark_imported();
         }
     }
+}
+
+/// Whether a slot ends before `oldest`.
+pub(super) fn is_older(slot: i64, frequency_s: u32, oldest: i64) -> bool {
+    slot.saturating_add(i64::from(frequency_s)) < oldest
 }
 
 /// Whether a block says all that another one says, as of the same or a later moment.

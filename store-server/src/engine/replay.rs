@@ -10,7 +10,7 @@ use store_core::shape::{Column, Shape, ShapeHash};
 use store_core::stamp::Stamp;
 
 use super::Engine;
-use super::load::Loading;
+use super::load::{Loading, is_older};
 
 /// A row of a frame that is to be applied.
 enum Taken<'f> {
@@ -101,7 +101,7 @@ impl Loading<'_> {
         rows: &mut Rows,
     ) {
         let (mut wanted, mut places) = (Vec::new(), Vec::new());
-        each_cell(logged, shape, |row, Column { path, metric, buffer, .. }, value| {
+        self.each_cell(logged, shape, |row, Column { path, metric, buffer, .. }, value| {
             let frequency_s = shape.buffers()[usize::from(*buffer)].frequency_s;
             wanted.push(Wanted { path, metric: *metric, frequency_s, time: row.slot });
             places.push((row.anchor, row.slot, value));
@@ -151,11 +151,35 @@ impl Loading<'_> {
     /// The values of rows by the names of their series.
     fn samples_of<'f>(&self, logged: impl Iterator<Item = LoggedRow<'f>>, shape: &Shape) -> Vec<RawSample> {
         let mut samples = Vec::new();
-        each_cell(logged, shape, |row, column, value| {
+        self.each_cell(logged, shape, |row, column, value| {
             let metric = self.engine.store.catalog().get(column.metric).name.clone();
             samples.push(RawSample { path: column.path.clone(), metric, time: row.slot, value });
         });
         samples
+    }
+
+    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value. What is too
+    /// old is left out: it may be of a host that was gone, and is to leave neither series nor grids behind.
+    fn each_cell<'f, 's>(
+        &self,
+        logged: impl Iterator<Item = LoggedRow<'f>>,
+        shape: &'s Shape,
+        mut visit: impl FnMut(&LoggedRow<'f>, &'s Column, f32),
+    ) {
+        let oldest = self.engine.oldest();
+        let mut cells = Vec::new();
+        for row in logged {
+            let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
+            if is_older(row.slot, buffer.frequency_s, oldest) {
+                continue;
+            }
+            cells.clear();
+            row.unpack(&mut cells);
+            for &(index, value) in &cells {
+                let Some(&number) = buffer.columns.get(index as usize) else { continue };
+                visit(&row, &shape.columns()[number as usize], value);
+            }
+        }
     }
 
     /// Rows for samples that name their series, without those that a newer block of a file covers.
@@ -212,8 +236,7 @@ impl Loading<'_> {
         // They are in the order of their `as_of`, and most are older than the log.
         let newer = &blocks[blocks.partition_point(|block| block.header().as_of <= at)..];
         let knows_better = |block: &Arc<Block>| block.header().covers(anchor, slot) && block.check();
-        let end = slot.saturating_add(i64::from(buffer.frequency_s()));
-        if end < self.engine.oldest() || newer.iter().any(knows_better) {
+        if is_older(slot, buffer.frequency_s(), self.engine.oldest()) || newer.iter().any(knows_better) {
             return None;
         }
         buffer.note_anchor(anchor);
@@ -246,24 +269,6 @@ impl Loading<'_> {
                 )
                 && block.check()
         })
-    }
-}
-
-/// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value.
-fn each_cell<'f, 's>(
-    logged: impl Iterator<Item = LoggedRow<'f>>,
-    shape: &'s Shape,
-    mut visit: impl FnMut(&LoggedRow<'f>, &'s Column, f32),
-) {
-    let mut cells = Vec::new();
-    for row in logged {
-        let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
-        cells.clear();
-        row.unpack(&mut cells);
-        for &(index, value) in &cells {
-            let Some(&number) = buffer.columns.get(index as usize) else { continue };
-            visit(&row, &shape.columns()[number as usize], value);
-        }
     }
 }
 

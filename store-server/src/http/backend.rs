@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 
 use crate::engine::{
-    DebugError, Engine, HealthAnswer, LastHost, ReadError, ReadRequest, Series, Taken, TryWrite, Unready,
+    DebugError, Engine, HealthAnswer, LastHosts, ReadError, ReadRequest, Series, Taken, TryWrite, Unready,
     WriteReport,
 };
 
@@ -19,7 +19,8 @@ pub trait Store: Send + Sync + Debug {
     fn finish_write(&self, taken: Taken) -> WriteReport {
         taken.report
     }
-    fn read_next(&self, request: &ReadRequest<'_>, last: &mut LastHost) -> Result<Option<Series>, ReadError>;
+    fn read_next(&self, request: &ReadRequest<'_>, last: &mut LastHosts)
+    -> Result<Option<Series>, ReadError>;
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError>;
     fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready>;
     fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError>;
@@ -44,7 +45,11 @@ impl Store for Engine {
     fn finish_write(&self, taken: Taken) -> WriteReport {
         Engine::finish_write(self, taken)
     }
-    fn read_next(&self, request: &ReadRequest<'_>, last: &mut LastHost) -> Result<Option<Series>, ReadError> {
+    fn read_next(
+        &self,
+        request: &ReadRequest<'_>,
+        last: &mut LastHosts,
+    ) -> Result<Option<Series>, ReadError> {
         Engine::read_next(self, request, last)
     }
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {

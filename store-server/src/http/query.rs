@@ -11,7 +11,6 @@ mod request;
 mod stream;
 mod walk;
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,10 +37,8 @@ const WHOLE_BYTES_MAX: usize = 1 << 20;
 /// Longest request that is begun without calling another thread, and most that the [`paths`] of one of its queries
 /// take, bytes.
 const HERE_BYTES_MAX: usize = 128 << 10;
-/// How long an answer is made without calling another thread; the selections that take it beyond that are ended.
+/// How long an answer is made without calling another thread; the selection that takes it beyond that is ended.
 const HERE_TIME_MAX: Duration = Duration::from_millis(1);
-/// How many selections are read from one look at the clock to the next, which costs as much as to print five values.
-const SELECTIONS_A_LOOK: u32 = 4;
 
 /// Answers with `{"queries", "results"}`.
 pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
@@ -85,12 +82,7 @@ fn begin_here<'r>(app: &App, body: &'r Received) -> Result<Option<(Making<'r>, b
         if making.paths_bytes > HERE_BYTES_MAX {
             return Ok(Some((making, false)));
         }
-        let selections = Cell::new(0);
-        let is_late = || {
-            selections.update(|n: u32| n.wrapping_add(1));
-            selections.get().is_multiple_of(SELECTIONS_A_LOOK) && Instant::now() >= deadline
-        };
-        let is_done = making.go_on(app, |bytes| bytes >= WHOLE_BYTES_MAX || is_late())?;
+        let is_done = making.go_on(app, |bytes| bytes >= WHOLE_BYTES_MAX || Instant::now() >= deadline)?;
         // It may have to wait for a thread.
         making.count_text()?;
         Ok(Some((making, is_done)))

@@ -12,7 +12,7 @@ const POLLS_MAX: usize = 4;
 const IDLE: u8 = 0;
 /// The future is being polled.
 const POLLED: u8 = 1;
-/// It was woken meanwhile.
+/// It was woken: it will be polled once more.
 const WOKEN: u8 = 2;
 
 /// Polls a future again at once if it was woken while it was polled.
@@ -46,17 +46,18 @@ impl<F: Future + Unpin> Future for SelfWaking<F> {
         let Self { future, relay, waker } = &mut *self;
         relay.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
         for _ in 0..POLLS_MAX {
-            relay.state.store(POLLED, Ordering::SeqCst);
+            // Read and written at once, here and by who wakes: what was there to be seen before the wake is seen now.
+            relay.state.swap(POLLED, Ordering::AcqRel);
             let polled = Pin::new(&mut *future).poll(&mut Context::from_waker(waker));
             if polled.is_ready() {
                 return polled;
             }
-            let was = relay.state.compare_exchange(POLLED, IDLE, Ordering::SeqCst, Ordering::SeqCst);
+            let was = relay.state.compare_exchange(POLLED, IDLE, Ordering::AcqRel, Ordering::Acquire);
             if was.is_ok() {
                 return Poll::Pending;
             }
         }
-        relay.state.store(IDLE, Ordering::SeqCst);
+        relay.state.swap(IDLE, Ordering::AcqRel);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -68,8 +69,7 @@ impl Wake for Relay {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let was = self.state.compare_exchange(POLLED, WOKEN, Ordering::SeqCst, Ordering::SeqCst);
-        if was == Err(IDLE) {
+        if self.state.swap(WOKEN, Ordering::AcqRel) == IDLE {
             let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
             task.wake();
         }

@@ -121,6 +121,8 @@ async fn connection(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header)
+            // Who has said all and waits for the answer gets it.
+            .half_close(true)
             .serve_connection(TokioIo::new(StallGuard::new(stream, stall)), service)
     );
     let ended = tokio::select! {

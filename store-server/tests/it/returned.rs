@@ -80,6 +80,42 @@ fn a_host_that_came_back_in_another_order_is_rolled_and_its_old_file_goes() {
 }
 
 #[test]
+fn a_kill_moves_no_sample_of_a_host_that_came_back_in_another_order() {
+    const RETENTION: i64 = 10_000;
+    let site =
+        Site::new().with(|options| (options.retention_s, options.max_future_s) = (RETENTION, 5 * RETENTION));
+    let engine = site.start();
+    let send = |names: [&str; 2], time: i64| {
+        for name in names {
+            let line = format!("load,cluster=c,hostname=h,type=socket,type-id={name} value=1 {time}\n");
+            assert_eq!(engine.write(line.as_bytes(), None).good, 1);
+        }
+    };
+    send(["a", "b"], NOW);
+    site.save(&engine);
+    site.clock.set(NOW + 2 * RETENTION);
+    fill(&engine, "other", "load", NOW + 2 * RETENTION, 10, 1, 7);
+    engine.sweep();
+    assert_eq!(engine.hosts("c").unwrap(), ["other"]);
+    // Half a step off the grid of the first sample, and so late that it has one of its own.
+    let time = NOW + 2 * RETENTION;
+    send(["b", "a"], time);
+    site.clock.set(time + 5125);
+    send(["b", "a"], time + 5125);
+    site.save(&engine);
+    let all =
+        |engine: &Engine| ["a", "b"].map(|name| values_of(engine, "h", "load", &[&format!("socket{name}")]));
+    let before = all(&engine);
+    assert_eq!(before[0].keys().copied().collect::<Vec<_>>(), [time, time + 5120]);
+    // The log still has rows of the first order.
+    let killed = site.killed();
+    let engine = killed.start();
+    assert_eq!(all(&engine), before);
+    stop(engine);
+    assert_eq!(all(&killed.start()), before);
+}
+
+#[test]
 fn nothing_stays_on_the_disk_of_a_host_that_is_gone() {
     let (site, engine) = returned();
     site.clock.set(NOW + 4 * RETENTION);

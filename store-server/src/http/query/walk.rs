@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::print::{Outcome, Printer};
 use super::request::{Query, QueryRequest};
 use super::{SELECTIONS_MAX, have_same_paths, paths, paths_bytes, selections};
-use crate::engine::{LastHost, PathElement, ReadError, ReadRequest};
+use crate::engine::{LastHosts, PathElement, ReadError, ReadRequest};
 use crate::http::{ApiError, Store};
 
 /// An answer that is made piece by piece.
@@ -87,7 +87,7 @@ impl<'r> Walk<'r> {
         }
         let queries = request.queries.len();
         // Not kept for longer than this: what it shares with the host is copied by whoever writes.
-        let mut last = LastHost::default();
+        let mut last = LastHosts::default();
         while *answered < queries + of_all {
             let query = match request.queries.get(*answered) {
                 Some(query) => Cow::Borrowed(&query.0),

@@ -57,6 +57,11 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Says that nothing more will be sent.
+    pub(super) fn end_sending(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     pub(super) fn request(
         &mut self,
         method: &str,

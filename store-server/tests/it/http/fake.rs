@@ -10,8 +10,8 @@ use store_disk::ManualClock;
 use store_server::auth::Auth;
 use store_server::config::Limits;
 use store_server::engine::{
-    DebugError, Durability, HealthAnswer, HealthState, LastHost, PathElement, ReadError, ReadRequest, Series,
-    Unready, WriteReport,
+    DebugError, Durability, HealthAnswer, HealthState, LastHosts, PathElement, ReadError, ReadRequest,
+    Series, Unready, WriteReport,
 };
 use store_server::http::serve::{Served, serve};
 use store_server::http::{App, Store, Timeouts, router};
@@ -93,7 +93,7 @@ impl Store for Fake {
         self.report.clone().unwrap_or(all_good)
     }
 
-    fn read_next(&self, request: &ReadRequest<'_>, _: &mut LastHost) -> Result<Option<Series>, ReadError> {
+    fn read_next(&self, request: &ReadRequest<'_>, _: &mut LastHosts) -> Result<Option<Series>, ReadError> {
         if self.loading {
             return Err(ReadError::Loading);
         }

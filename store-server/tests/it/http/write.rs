@@ -149,6 +149,18 @@ fn a_chunked_body_is_read_whole() {
 }
 
 #[test]
+fn who_ends_sending_behind_a_request_gets_its_answer() {
+    let server = Server::start(Fake { write_takes: Duration::from_millis(20), ..Fake::default() });
+    for _ in 0..20 {
+        let mut client = Client::connect(&server);
+        client.send(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na value=1");
+        client.end_sending();
+        assert_eq!(client.answer().expect("an answer").status, 200);
+        assert!(client.answer().is_none(), "the connection ends");
+    }
+}
+
+#[test]
 fn a_panic_in_the_store_is_a_500_and_nothing_else_ends() {
     let server = Server::start(Fake::default());
     let mut client = Client::connect(&server);
