@@ -18,6 +18,7 @@ mod checkpoint;
 mod heal;
 mod load;
 mod maintain;
+mod numbering;
 mod open;
 mod options;
 mod replay;

@@ -15,10 +15,9 @@ use store_checkpoint::roll;
 use store_core::anchors::Anchors;
 use store_core::block::{Block, BlockState};
 use store_core::buffer::Buffer;
-use store_core::floor::Floor;
-use store_core::host::{Host, HostState, Wanted};
+use store_core::host::{Host, HostState};
 use store_core::import::{Import, ImportRun};
-use store_core::record::{RawSample, Record, logged_rows};
+use store_core::record::RawSample;
 use store_core::row::Rows;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
@@ -78,9 +77,9 @@ impl OnDisk {
 }
 
 /// A block file of the host, indexed.
-struct Indexed {
+pub(super) struct Indexed {
     path: PathBuf,
-    index: Index,
+    pub(super) index: Index,
     /// Whether it is mapped rather than read.
     mapped: bool,
 }
@@ -391,79 +390,6 @@ impl<'a> Loading<'a> {
         }
     }
 
-    /// The shape of a hash, wherever it stands: with another host, in a file of this one, or in the log.
-    pub(super) fn shape(&mut self, hash: ShapeHash) -> Option<Arc<Shape>> {
-        if let Some(known) = self.shapes.get(&hash) {
-            return known.clone();
-        }
-        let store = &self.engine.store;
-        // Mostly another host has brought it: to decode it for each would be most of a start.
-        let found = store.shape(hash).or_else(|| {
-            let bytes = self.bytes.get(&hash).or_else(|| self.tail.shapes.get(&hash))?;
-            let shape = Shape::decode(bytes, |name, s| store.metric_from_file(name, s)).ok()?;
-            Some(store.intern(shape))
-        });
-        self.shapes.insert(hash, found.clone());
-        found
-    }
-
-    /// The host's shape is the longest that anything names. The others are prefixes of it, unless the host has
-    /// more than one history: then it begins with an empty one.
-    fn take_shapes(&mut self, files: &[Indexed], oldest: i64) {
-        for (hash, bytes) in files.iter().flat_map(|file| &file.index.shapes) {
-            self.bytes.insert(*hash, bytes.clone());
-        }
-        // A host that comes back after all of it was too old is numbered anew, in the same files.
-        let blocks = files.iter().flat_map(|file| &file.index.blocks);
-        let blocks = blocks.filter(|found| found.header.end() >= oldest).map(|found| found.header.shape);
-        let floors = files.iter().flat_map(|file| &file.index.floors);
-        let hides = |found: &&blockfile::FoundFloors| found.floors.iter().any(|(_, before)| *before > oldest);
-        let floors = floors.filter(hides).map(|found| found.shape);
-        let of_files: Vec<ShapeHash> = blocks.chain(floors).collect();
-        // Mostly all belong together, and nobody need look into every record.
-        let longest =
-            self.longest_with(&of_files, None).or_else(|| self.longest_with(&of_files, Some(oldest)));
-        if let Some(longest) = longest {
-            self.state.set_shape(longest);
-        }
-    }
-
-    /// The longest of these shapes and those of the log, if it extends all others; of the log only what is not older
-    /// than `oldest`.
-    fn longest_with(&mut self, hashes: &[ShapeHash], oldest: Option<i64>) -> Option<Arc<Shape>> {
-        let mut hashes = hashes.to_vec();
-        for frame in self.frames() {
-            let record = Record::decode(frame.kind, &frame.payload);
-            let shape = match record {
-                Ok(Record::Rows { shape, .. } | Record::Floors { shape, .. }) => shape,
-                _ => continue,
-            };
-            if hashes.last() != Some(&shape)
-                && oldest.is_none_or(|oldest| record.is_ok_and(|record| self.is_from(&record, shape, oldest)))
-            {
-                hashes.push(shape);
-            }
-        }
-        hashes.sort_unstable();
-        hashes.dedup();
-        let shapes: Vec<Arc<Shape>> = hashes.into_iter().filter_map(|hash| self.shape(hash)).collect();
-        let longest = shapes.iter().max_by_key(|shape| shape.columns().len())?;
-        shapes.iter().all(|shape| longest.extends(shape)).then(|| Arc::clone(longest))
-    }
-
-    /// Whether a record says anything of the time from `oldest` on.
-    fn is_from(&mut self, record: &Record<'_>, shape: ShapeHash, oldest: i64) -> bool {
-        let Some(shape) = self.shape(shape) else { return false };
-        match record {
-            Record::Rows { rows, .. } => logged_rows(rows).flatten().any(|row| {
-                let buffer = shape.buffers().get(usize::from(row.buffer));
-                buffer.is_some_and(|buffer| !is_older(row.slot, buffer.frequency_s, oldest))
-            }),
-            Record::Floors { floors, .. } => floors.iter().any(|(_, before)| *before > oldest),
-            _ => false,
-        }
-    }
-
     pub(super) fn frames(&self) -> &'a [Frame] {
         self.tail.frames(self.host.cluster(), self.host.name())
     }
@@ -576,56 +502,6 @@ impl<'a> Loading<'a> {
         self.on_disk.sources.extend(files.iter().map(|file| file.path.clone()));
     }
 
-    /// Floors of files that hide anything still; those of other histories go by name, like their blocks.
-    fn take_floors_of_files(&mut self, files: &[Indexed], oldest: i64) {
-        let s = stamp(self.engine.log.start());
-        // The files of several histories go.
-        let saved = self.strangers.is_empty();
-        for found in files.iter().flat_map(|file| &file.index.floors) {
-            let floors: Vec<_> =
-                found.floors.iter().filter(|(_, before)| *before > oldest).copied().collect();
-            if floors.is_empty() {
-                continue;
-            }
-            for (column, before) in self.columns_of_floors(found.shape, &floors) {
-                self.state.floors_mut().raise(Floor { column, before, at: s, saved });
-            }
-        }
-    }
-
-    /// Floors of the log.
-    pub(super) fn take_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)], at: Stamp) {
-        for (column, before) in self.columns_of_floors(hash, floors) {
-            self.state.floors_mut().replay(Floor { column, before, at, saved: false });
-        }
-    }
-
-    /// Floors by the columns of this host, which gets those that it lacks: what was freed is not to be taken again,
-    /// whether or not there is anything left of the series.
-    fn columns_of_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)]) -> Vec<(u32, i64)> {
-        let Some(shape) = self.shape(hash) else {
-            self.engine.counters.frames_without_shape.add(1);
-            return Vec::new();
-        };
-        if self.state.shape().extends(&shape) {
-            let is_one = |(number, _): &&(u32, i64)| (*number as usize) < shape.columns().len();
-            return floors.iter().filter(is_one).copied().collect();
-        }
-        let oldest = self.engine.oldest();
-        let theirs = |&(number, before): &(u32, i64)| Some((shape.columns().get(number as usize)?, before));
-        let named: Vec<_> = floors.iter().filter(|(_, before)| *before > oldest).filter_map(theirs).collect();
-        let wanted: Vec<Wanted<'_>> = named
-            .iter()
-            .map(|&(column, time)| {
-                let frequency_s = shape.buffers()[usize::from(column.buffer)].frequency_s;
-                Wanted { path: &column.path, metric: column.metric, frequency_s, time }
-            })
-            .collect();
-        let columns = self.register(&wanted);
-        let known = columns.into_iter().zip(named);
-        known.filter_map(|(column, (_, before))| Some((column?, before))).collect()
-    }
-
     /// The original's log: its records are samples like any other, below everything of ours.
     fn import_current_wal(&mut self, path: &Path, oldest: i64) {
         let bytes = match self.engine.disk.read(path) {
@@ -667,11 +543,6 @@ impl<'a> Loading<'a> {
             buffer.mark_imported();
         }
     }
-}
-
-/// Whether a slot ends before `oldest`.
-pub(super) fn is_older(slot: i64, frequency_s: u32, oldest: i64) -> bool {
-    slot.saturating_add(i64::from(frequency_s)) < oldest
 }
 
 /// Whether a block says all that another one says, as of the same or a later moment.

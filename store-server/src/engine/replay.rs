@@ -10,7 +10,8 @@ use store_core::shape::{Column, Shape, ShapeHash};
 use store_core::stamp::Stamp;
 
 use super::Engine;
-use super::load::{Loading, is_older};
+use super::load::Loading;
+use super::numbering::is_older;
 
 /// A row of a frame that is to be applied.
 enum Taken<'f> {
