@@ -92,9 +92,7 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(bytes.len() + 2);
     out.push(b'"');
     let mut copied = 0;
-    // All are looked at, without a branch for each: names are short, and nearly always plain.
-    let is_all_plain = bytes.iter().fold(true, |plain, &byte| plain & is_plain(byte));
-    while !is_all_plain && let Some(plain) = bytes[copied..].iter().position(|&byte| !is_plain(byte)) {
+    while let Some(plain) = bytes[copied..].iter().position(|&byte| !is_plain(byte)) {
         let index = copied + plain;
         out.extend_from_slice(&bytes[copied..index]);
         copied = index + 1;

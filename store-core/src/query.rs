@@ -186,9 +186,7 @@ impl Reader {
             let column = series.simple();
             let own = match (extent, column) {
                 // Within what the others span it only matters that there is a sample.
-                (Some((first, end)), Some(column))
-                    if first <= range.from && column.buffer.ends_by() <= end =>
-                {
+                (Some((first, end)), Some(column)) if first <= range.from && column.buffer.ends_by <= end => {
                     column.first(Timestamp::MAX).map(|_| (first, end))
                 }
                 _ => series.extent(range.from, range.to),

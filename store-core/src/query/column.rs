@@ -23,7 +23,7 @@ pub(super) struct BufferView {
     /// In the order of time.
     heads: [Option<Head>; 2],
     /// The moment by which every sample ends: its slot has half a step behind its time.
-    ends_by: Timestamp,
+    pub(super) ends_by: Timestamp,
 }
 
 /// A column that was selected.
@@ -68,10 +68,6 @@ impl BufferView {
 
     pub(super) fn step(&self) -> i64 {
         i64::from(self.frequency_s())
-    }
-
-    pub(super) fn ends_by(&self) -> Timestamp {
-        self.ends_by
     }
 
     /// Where the newest row ends.

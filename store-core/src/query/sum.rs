@@ -1,7 +1,7 @@
 //! Adds many columns of one buffer, block by block.
 
 use super::column::{BufferView, SelectedColumn};
-use super::window::{Rows, Span};
+use super::window::{Place, Span};
 use crate::Timestamp;
 use crate::block::Block;
 use crate::codec;
@@ -18,18 +18,18 @@ const ROWS: usize = 4;
 /// ever laid out as a whole.
 pub(super) fn add(buffer: &BufferView, columns: &[SelectedColumn], spans: &[Span], sums: &mut [f64]) {
     let mut done = 0;
-    for Span { steps, slot, rows } in spans {
+    for Span { steps, slot, place, row } in spans {
         sums[done..steps.start].fill(f64::NAN);
         done = steps.end;
         let sums = &mut sums[steps.clone()];
-        match *rows {
-            Rows::Block { at, row } => add_block(buffer.block(at), columns, row, sums),
-            Rows::Head { at, row } => {
+        match *place {
+            Place::Block(at) => add_block(buffer.block(at), columns, *row, sums),
+            Place::Head(at) => {
                 if let Some(head) = buffer.heads().nth(at) {
-                    add_head(head, columns, row, sums);
+                    add_head(head, columns, *row, sums);
                 }
             }
-            Rows::Overlapping(grid) => add_one_by_one(buffer, columns, grid, *slot, sums),
+            Place::Overlapping(grid) => add_one_by_one(buffer, columns, grid, *slot, sums),
         }
         for column in columns {
             let hidden = column.of(buffer).hidden(*slot).min(sums.len());

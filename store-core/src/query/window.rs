@@ -21,16 +21,18 @@ pub(super) struct Span {
     pub(super) steps: Range<usize>,
     /// The slot of the first of them.
     pub(super) slot: Timestamp,
-    pub(super) rows: Rows,
+    pub(super) place: Place,
+    /// The row of the first of them in its block or head.
+    pub(super) row: usize,
 }
 
 /// Where values stand.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Rows {
-    /// In the block at this place of the list, from this row on.
-    Block { at: usize, row: usize },
-    /// In this one of the heads, from this row on.
-    Head { at: usize, row: usize },
+pub(super) enum Place {
+    /// In the block at this place of the list.
+    Block(usize),
+    /// In this one of the heads.
+    Head(usize),
     /// In several that overlap: which of them knows a slot best is decided column by column.
     Overlapping(Grid),
 }
@@ -53,28 +55,26 @@ impl Window {
         let step = buffer.step();
         let end = first + part.len() as i64 * step;
         let begin = self.spans.len();
-        let mut behind = Timestamp::MIN;
-        let mut push = |base: Timestamp, until: Timestamp, rows: &dyn Fn(usize) -> Rows| {
-            let is_in_turn = std::mem::replace(&mut behind, until) <= base;
+        let blocks = buffer
+            .blocks_within(grid, first, end)
+            .map(|(at, block)| (block.header().base, block.header().end(), Place::Block(at)));
+        let heads = buffer
+            .heads()
+            .enumerate()
+            .filter(|(_, head)| head.grid() == grid && head.base() < end && head.end() > first)
+            .map(|(at, head)| (head.base(), head.end(), Place::Head(at)));
+        let (mut behind, mut all_in_turn) = (Timestamp::MIN, true);
+        for (base, until, place) in blocks.chain(heads) {
+            all_in_turn &= behind <= base;
+            behind = until;
             let (low, high) = (base.max(first), until.min(end));
             let at = |slot: Timestamp| part.start + ((slot - first) / step) as usize;
-            let rows = rows(((low - base) / step) as usize);
-            self.spans.push(Span { steps: at(low)..at(high), slot: low, rows });
-            is_in_turn
-        };
-        let mut all_in_turn = true;
-        for (at, block) in buffer.blocks_within(grid, first, end) {
-            let header = block.header();
-            all_in_turn &= push(header.base, header.end(), &|row| Rows::Block { at, row });
-        }
-        for (at, head) in buffer.heads().enumerate() {
-            if head.grid() == grid && head.base() < end && head.end() > first {
-                all_in_turn &= push(head.base(), head.end(), &|row| Rows::Head { at, row });
-            }
+            let row = ((low - base) / step) as usize;
+            self.spans.push(Span { steps: at(low)..at(high), slot: low, place, row });
         }
         if !all_in_turn {
             self.spans.truncate(begin);
-            self.spans.push(Span { steps: part, slot: first, rows: Rows::Overlapping(grid) });
+            self.spans.push(Span { steps: part, slot: first, place: Place::Overlapping(grid), row: 0 });
         }
     }
 }

@@ -21,31 +21,22 @@ const HOSTS_READ_MAX: usize = 32;
 
 /// Hosts that were read just now, as they were then.
 #[derive(Debug, Default)]
-pub struct LastHosts {
-    hosts: Vec<(Arc<Host>, Reader)>,
-    /// The one that was read last.
-    at: usize,
-}
+pub struct LastHosts(Vec<(Arc<Host>, Reader)>);
 
 impl LastHosts {
-    /// The one read last, if it has this name.
-    fn last(&self, cluster: &str, name: &str) -> Option<usize> {
-        let (host, _) = self.hosts.get(self.at)?;
-        (host.name() == name && host.cluster() == cluster).then_some(self.at)
-    }
-
-    fn find(&self, host: &Arc<Host>) -> Option<usize> {
-        self.hosts.iter().position(|(known, _)| Arc::ptr_eq(known, host))
+    fn find(&self, cluster: &str, name: &str) -> Option<usize> {
+        // Mostly it is the one that came last.
+        self.0.iter().rposition(|(host, _)| host.name() == name && host.cluster() == cluster)
     }
 
     /// Takes one more, and forgets the others if they are many.
     fn enter(&mut self, host: Arc<Host>, patience: Duration) -> Option<usize> {
-        if self.hosts.len() == HOSTS_READ_MAX {
-            self.hosts.clear();
+        if self.0.len() == HOSTS_READ_MAX {
+            self.0.clear();
         }
         let reader = Reader::new(&*host.lock_loaded(patience)?);
-        self.hosts.push((host, reader));
-        Some(self.hosts.len() - 1)
+        self.0.push((host, reader));
+        Some(self.0.len() - 1)
     }
 }
 
@@ -76,18 +67,15 @@ impl Engine {
             .catalog()
             .served(request.metric)
             .ok_or_else(|| ReadError::UnknownMetric(request.metric.to_owned()))?;
-        last.at = match last.last(request.cluster, request.host) {
+        let at = match last.find(request.cluster, request.host) {
             Some(at) => at,
             None => {
                 let found = self.known_host(request.cluster, request.host);
                 let Some(host) = found.map_err(|Unready| ReadError::Loading)? else { return Ok(None) };
-                match last.find(&host) {
-                    Some(at) => at,
-                    None => last.enter(host, self.patience()).ok_or(ReadError::Loading)?,
-                }
+                last.enter(host, self.patience()).ok_or(ReadError::Loading)?
             }
         };
-        let (_, reader) = &mut last.hosts[last.at];
+        let (_, reader) = &mut last.0[at];
         let range = Range {
             from: request.from,
             to: request.to,

@@ -295,6 +295,8 @@ impl<'a> Loading<'a> {
         let files = self.index_block_files(&loaded.not_version_1);
         self.take_shapes(&files, oldest);
         self.take_blocks(&files, oldest);
+        // Behind the blocks: those of other histories say which columns there are.
+        self.take_floors_of_files(&files, oldest);
         let mut import = Import::default();
         for run in imports {
             let metric = self.engine.store.metric_from_file(&run.metric, run.frequency_s);
@@ -442,10 +444,8 @@ impl<'a> Loading<'a> {
                 "block files of more than one history: taken together by name and time"
             );
             self.import_strangers(found, files, oldest);
-            self.take_floors_of_files(files, oldest);
             return;
         }
-        self.take_floors_of_files(files, oldest);
         for block in found {
             self.blocks[usize::from(block.header().buffer)].push(block);
         }

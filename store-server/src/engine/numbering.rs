@@ -43,26 +43,26 @@ impl Loading<'_> {
         let floors = floors.filter(hides).map(|found| found.shape);
         let of_files: Vec<ShapeHash> = blocks.chain(floors).collect();
         // Mostly all belong together, and nobody need look into every record.
-        let longest =
-            self.longest_with(&of_files, None).or_else(|| self.longest_with(&of_files, Some(oldest)));
+        let longest = self.longest_with(&of_files, i64::MIN).or_else(|| self.longest_with(&of_files, oldest));
         if let Some(longest) = longest {
             self.state.set_shape(longest);
         }
     }
 
-    /// The longest of these shapes and those of the log, if it extends all others; of the log only what is not older
-    /// than `oldest`.
-    fn longest_with(&mut self, hashes: &[ShapeHash], oldest: Option<i64>) -> Option<Arc<Shape>> {
+    /// The longest of these shapes and those of the log, if it extends all others; of the log only those of records
+    /// that say anything of the time from `oldest` on.
+    fn longest_with(&mut self, hashes: &[ShapeHash], oldest: i64) -> Option<Arc<Shape>> {
         let mut hashes = hashes.to_vec();
         for frame in self.frames() {
-            let record = Record::decode(frame.kind, &frame.payload);
-            let shape = match record {
-                Ok(Record::Rows { shape, .. } | Record::Floors { shape, .. }) => shape,
+            let (shape, is_from) = match Record::decode(frame.kind, &frame.payload) {
+                Ok(Record::Rows { shape, .. }) if hashes.last() == Some(&shape) => continue,
+                Ok(Record::Rows { shape, rows, .. }) => (shape, self.has_rows_from(shape, rows, oldest)),
+                Ok(Record::Floors { shape, floors, .. }) => {
+                    (shape, floors.iter().any(|(_, before)| *before > oldest))
+                }
                 _ => continue,
             };
-            if hashes.last() != Some(&shape)
-                && oldest.is_none_or(|oldest| record.is_ok_and(|record| self.is_from(&record, shape, oldest)))
-            {
+            if is_from {
                 hashes.push(shape);
             }
         }
@@ -73,17 +73,12 @@ impl Loading<'_> {
         shapes.iter().all(|shape| longest.extends(shape)).then(|| Arc::clone(longest))
     }
 
-    /// Whether a record says anything of the time from `oldest` on.
-    fn is_from(&mut self, record: &Record<'_>, shape: ShapeHash, oldest: i64) -> bool {
+    fn has_rows_from(&mut self, shape: ShapeHash, rows: &[u8], oldest: i64) -> bool {
         let Some(shape) = self.shape(shape) else { return false };
-        match record {
-            Record::Rows { rows, .. } => logged_rows(rows).flatten().any(|row| {
-                let buffer = shape.buffers().get(usize::from(row.buffer));
-                buffer.is_some_and(|buffer| !is_older(row.slot, buffer.frequency_s, oldest))
-            }),
-            Record::Floors { floors, .. } => floors.iter().any(|(_, before)| *before > oldest),
-            _ => false,
-        }
+        logged_rows(rows).flatten().any(|row| {
+            let buffer = shape.buffers().get(usize::from(row.buffer));
+            buffer.is_some_and(|buffer| !is_older(row.slot, buffer.frequency_s, oldest))
+        })
     }
 
     /// Floors of files that hide anything still; those of other histories go by name, like their blocks.

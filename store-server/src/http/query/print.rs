@@ -37,9 +37,6 @@ pub(super) struct Printer {
     times_text: Vec<u8>,
     points_max: usize,
     points_left: usize,
-    /// The host that was repeated last, and what is printed of it behind the metric.
-    echoed_host: String,
-    echoed_text: Vec<u8>,
     first_echo: bool,
     first_query: bool,
     first_inner: bool,
@@ -62,8 +59,6 @@ impl Printer {
             times_text: Vec::new(),
             points_max,
             points_left: points_max,
-            echoed_host: String::new(),
-            echoed_text: Vec::new(),
             first_echo: true,
             first_query: true,
             first_inner: true,
@@ -92,18 +87,12 @@ impl Printer {
 
     /// A query that the server has put behind those of the request; these come first, if there are any.
     pub(super) fn echo(&mut self, host: &str, metric: &str) {
-        if self.first_echo || self.echoed_host != host {
-            host.clone_into(&mut self.echoed_host);
-            let text = &mut self.echoed_text;
-            text.clear();
-            text.extend_from_slice(b",\"host\":");
-            json::push_string(text, host);
-            text.extend_from_slice(b",\"resolution\":0,\"aggreg\":false}");
-        }
         self.push(if self.first_echo { b"\"queries\":[{\"metric\":" } else { b",{\"metric\":" });
         self.first_echo = false;
         json::push_string(&mut self.out, metric);
-        self.out.extend_from_slice(&self.echoed_text);
+        self.push(b",\"host\":");
+        json::push_string(&mut self.out, host);
+        self.push(b",\"resolution\":0,\"aggreg\":false}");
     }
 
     /// The results follow.
