@@ -30,8 +30,8 @@
 //! ```
 //!
 //! # Grammar
-//! * A line ends with LF or CRLF, the last one also without. Spaces before it, empty lines and lines that begin with `#`
-//!   are passed over. A tab is no space: like every control character in a name it makes the line bad.
+//! * A line ends with LF or CRLF, the last one also without. Spaces before it, a byte order mark before it, empty lines
+//!   and lines that begin with `#` are passed over. A tab is no space: like every control character in a name it makes the line bad.
 //! * The prefix ends at the first space without a backslash directly before it. `\,` `\ ` and in tags `\=` stand for the
 //!   second character; any other backslash stands for itself. Quotes mean nothing here.
 //! * Tags may come in any order; unknown ones are ignored; of a tag given twice the last one counts, `host` being the
@@ -53,6 +53,9 @@ use crate::Timestamp;
 pub use self::name::{NAME_BYTES_MAX, NameError, check_name, check_path_name};
 pub use self::prefix::{Path, Place, Prefix, metric_of, parse_prefix};
 pub use self::rest::{LastTime, parse_rest, seconds};
+
+/// What some editors put in front of a text, and what then stands in the middle of several put together.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The lines of `body` that are neither empty nor comments.
 #[must_use]
@@ -102,6 +105,12 @@ impl<'a> Iterator for Lines<'a> {
         while let Some(first) = self.body.first() {
             // What most lines begin with sorts behind both the space and the number sign.
             if *first > b'#' {
+                if *first == BYTE_ORDER_MARK[0]
+                    && let Some(rest) = self.body.strip_prefix(BYTE_ORDER_MARK)
+                {
+                    self.body = rest;
+                    continue;
+                }
                 let (space, end) = match memchr2(b' ', b'\n', self.body) {
                     Some(space) if self.body[space] == b' ' => {
                         (space, memchr(b'\n', &self.body[space..]).map(|end| space + end))

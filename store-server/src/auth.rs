@@ -2,18 +2,21 @@
 //!
 //! Tokens are read as the original's library reads them: `exp`, `nbf` and `iat` count when they are there, to the
 //! second, without leeway; nothing else in the claims matters but `roles`. One difference: a token with `exp: 0` is
-//! expired, not eternal.
+//! expired, not eternal. An `exp` that no clock can show is refused, there and here.
 //!
 //! | | reading and writing | `free` and `debug` |
 //! |---|---|---|
-//! | with a key | any valid token | a valid token with the role `ROLE_ADMIN` or `api` (unless `require-roles` is off) |
-//! | without a key | everybody | from this machine, not through a proxy or a foreign web page |
+//! | with a key | any valid token | a valid token with the role `ROLE_ADMIN`, `admin` or `api` (unless `require-roles` is off) |
+//! | without a key | everybody | from this machine and under a name of its own (`localhost`, 127.0.0.1, ::1), not through a proxy or a foreign web page |
+//!
+//! The name counts because a browser can be made to believe that a foreign name is this machine (DNS rebinding): the
+//! request then comes from here, and its origin and its host are both the foreign name.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -23,11 +26,24 @@ use serde_json::Value;
 const CACHED_TOKENS_MAX: usize = 1024;
 /// Longest token that is looked at, bytes.
 const TOKEN_BYTES_MAX: usize = 8192;
-/// Roles that may free and debug.
-const ADMIN_ROLES: [&str; 2] = ["ROLE_ADMIN", "api"];
+/// Roles that may free and debug: the web front end writes `admin`, its older versions `ROLE_ADMIN`.
+const ADMIN_ROLES: [&str; 3] = ["ROLE_ADMIN", "admin", "api"];
+/// By which a browser says whose page sends a request.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 /// Headers that a proxy adds: who is behind it is not on this machine.
 const FORWARDING_HEADERS: [&str; 5] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
+/// Who asks, as far as the connection and the head of the request tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Requester<'a> {
+    /// The headers of the request.
+    pub headers: &'a HeaderMap,
+    /// Where the connection comes from.
+    pub peer: IpAddr,
+    /// The host in the target of the request, if the target names one (`GET http://host/path`).
+    pub target_host: Option<&'a str>,
+}
 
 /// What a request wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +65,12 @@ pub enum Denied {
     #[error("invalid token: {0}")]
     BadToken(BadToken),
     /// The token is good and lacks the role.
-    #[error("a role is needed that the token does not give: ROLE_ADMIN or api")]
+    #[error("a role is needed that the token does not give: admin, ROLE_ADMIN or api")]
     Role,
     /// Without a key only this machine may administer.
-    #[error("without main.jwt-public-key this is answered only to requests from the machine itself")]
+    #[error(
+        "without main.jwt-public-key this is answered only to requests from the machine itself, to localhost or 127.0.0.1"
+    )]
     NotLocal,
 }
 
@@ -75,8 +93,8 @@ pub enum BadToken {
     /// `nbf` or `iat` is ahead.
     #[error("not valid yet")]
     NotYet,
-    /// `exp`, `nbf` or `iat` is no number.
-    #[error("a time in it is no number")]
+    /// `exp`, `nbf` or `iat` is no number, or `exp` is none that a clock can show.
+    #[error("a time in it is no number of seconds")]
     Time,
 }
 
@@ -124,19 +142,20 @@ impl Auth {
         self.key.is_some()
     }
 
-    /// Whether a request with these headers, from this address, may have this access at this time.
+    /// Whether a request by this requester may have this access at this time, in seconds since 1970.
     ///
     /// # Errors
     /// It may not.
-    pub fn check(&self, access: Access, headers: &HeaderMap, peer: IpAddr, now_s: i64) -> Result<(), Denied> {
+    pub fn check(&self, access: Access, requester: Requester<'_>, now_s: i64) -> Result<(), Denied> {
         let Some(key) = &self.key else {
-            return if access == Access::Use || is_local(headers, peer) {
+            return if access == Access::Use || requester.is_local() {
                 Ok(())
             } else {
                 Err(Denied::NotLocal)
             };
         };
-        let token = headers
+        let token = requester
+            .headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
@@ -183,24 +202,60 @@ fn verify(key: &UnparsedPublicKey<[u8; 32]>, token: &str) -> Result<Claims, BadT
     let claims = claims.as_object().ok_or(BadToken::Malformed)?;
     let time = |name: &str| match claims.get(name) {
         None => Ok(None),
-        // Whole seconds, rounded down. A float-to-integer cast saturates.
+        // Whole seconds, rounded down. A float-to-integer cast saturates, which is right for a start: it is far away.
         Some(value) => value.as_f64().map(|seconds| Some(seconds.floor() as i64)).ok_or(BadToken::Time),
     };
+    let expires = time("exp")?;
+    // What saturates there would never expire.
+    if expires == Some(i64::MAX) {
+        return Err(BadToken::Time);
+    }
     let roles = claims.get("roles").and_then(Value::as_array);
     let admin = roles
         .is_some_and(|roles| roles.iter().filter_map(Value::as_str).any(|role| ADMIN_ROLES.contains(&role)));
-    Ok(Claims { expires: time("exp")?, not_before: time("nbf")?, issued: time("iat")?, admin })
+    Ok(Claims { expires, not_before: time("nbf")?, issued: time("iat")?, admin })
 }
 
-/// Whether the request comes from this machine and from nobody behind it.
-fn is_local(headers: &HeaderMap, peer: IpAddr) -> bool {
-    peer.to_canonical().is_loopback()
-        && !FORWARDING_HEADERS.iter().any(|name| headers.contains_key(*name))
-        && !is_from_foreign_page(headers)
+impl Requester<'_> {
+    /// Whether the request comes from this machine, is meant for it, and has nobody behind it.
+    fn is_local(&self) -> bool {
+        let Self { headers, peer, target_host } = self;
+        let host_is_foreign =
+            |host: &HeaderValue| !host.to_str().ok().and_then(host_name).is_some_and(is_loopback_name);
+        peer.to_canonical().is_loopback()
+            && !FORWARDING_HEADERS.iter().any(|name| headers.contains_key(*name))
+            // Programs that send no host are no browsers.
+            && !headers.get_all(header::HOST).iter().any(host_is_foreign)
+            && target_host.is_none_or(is_loopback_name)
+            && !is_from_foreign_page(headers)
+    }
+}
+
+/// The name in `name`, `name:port` or `[address]:port`, without the brackets.
+fn host_name(host: &str) -> Option<&str> {
+    if let Some(rest) = host.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        return (port.is_empty() || port.starts_with(':')).then_some(address);
+    }
+    Some(host.split_once(':').map_or(host, |(name, _)| name))
+}
+
+/// Whether nobody else can own this name or address.
+fn is_loopback_name(name: &str) -> bool {
+    let plain = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    if let Ok(address) = plain.parse::<IpAddr>() {
+        return address.to_canonical().is_loopback();
+    }
+    name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost")
 }
 
 /// Whether a browser on this machine sends it for a page of another origin.
 fn is_from_foreign_page(headers: &HeaderMap) -> bool {
+    // Browsers say where a request comes from, also where they send no origin: `none` is a human's own doing.
+    let site = headers.get_all(SEC_FETCH_SITE);
+    if site.iter().any(|site| site != "same-origin" && site != "none") {
+        return true;
+    }
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let page = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
     let server = headers.get(header::HOST).and_then(|host| host.to_str().ok());

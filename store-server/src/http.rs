@@ -19,6 +19,7 @@ mod free;
 mod gzip;
 mod healthcheck;
 mod params;
+mod paths;
 mod query;
 mod self_waking;
 pub mod serve;
@@ -34,7 +35,6 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::HeaderMap;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
@@ -51,7 +51,7 @@ pub use self::answer::ApiError;
 pub use self::backend::Store;
 pub use self::budget::Budget;
 pub use self::counters::{Counters, HttpStatus};
-use crate::auth::{Access, Auth};
+use crate::auth::{Access, Auth, Requester};
 use crate::config::Limits;
 
 /// Writes that may be inside the store at once. They wait for the log together, so there may be many.
@@ -148,8 +148,8 @@ impl App {
     fn authorize(&self, access: Access, parts: &axum::http::request::Parts) -> Result<(), ApiError> {
         // Without an address (no socket, as in tests) the request is not from this machine.
         let peer = parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-        let headers: &HeaderMap = &parts.headers;
-        self.auth.check(access, headers, peer, self.clock.now_s()).map_err(ApiError::from)
+        let requester = Requester { headers: &parts.headers, peer, target_host: parts.uri.host() };
+        self.auth.check(access, requester, self.clock.now_s()).map_err(ApiError::from)
     }
 
     /// Calls the store on a thread that may block, when one of `slots` is free.
@@ -174,20 +174,26 @@ fn here<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| ApiError::internal())
 }
 
-/// All routes, each with and without a slash behind it.
+/// All routes, each with and without a slash behind it, and for all that lies below.
 pub fn router(app: Arc<App>, dev: bool) -> Router {
-    let routes: [(&str, MethodRouter<Arc<App>>); 7] = [
-        ("/api/write", post(write::write)),
-        ("/api/query", get(query::query).post(query::query)),
-        ("/api/free", post(free::free)),
-        ("/api/debug", get(debug::debug)),
-        ("/api/debug/status", get(status::status)),
-        ("/api/debug/memory", get(status::memory)),
-        ("/api/healthcheck", get(healthcheck::healthcheck)),
-    ];
-    let mut router = Router::new().route("/", get(docs::landing));
-    for (path, methods) in routes {
-        router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
+    let methods_of = |path: &str| -> MethodRouter<Arc<App>> {
+        match path {
+            "/api/write" => post(write::write),
+            "/api/query" => get(query::query).post(query::query),
+            "/api/free" => post(free::free),
+            "/api/debug" => get(debug::debug),
+            "/api/debug/status" => get(status::status),
+            "/api/debug/memory" => get(status::memory),
+            _ => get(healthcheck::healthcheck),
+        }
+    };
+    let mut router = Router::new().route("/", get(docs::landing)).fallback(paths::elsewhere);
+    for path in paths::ROUTES {
+        let methods = methods_of(path);
+        router = router
+            .route(path, methods.clone())
+            .route(&format!("{path}/"), methods.clone())
+            .route(&format!("{path}/{{*below}}"), methods);
     }
     if dev {
         for path in ["/docs", "/docs/", "/swagger", "/swagger/", "/swagger/index.html"] {

@@ -28,6 +28,18 @@ fn bad(line: &str, column: usize, what: Malformed) {
 }
 
 #[test]
+fn a_byte_order_mark_before_a_line_is_passed_over() {
+    let text = |body: &'static str| -> Vec<(usize, &str)> {
+        lines(body.as_bytes()).map(|line| (line.number, std::str::from_utf8(line.bytes).unwrap())).collect()
+    };
+    assert_eq!(text("\u{feff}a value=1\nb value=2"), [(1, "a value=1"), (2, "b value=2")]);
+    assert_eq!(text("a value=1\n\u{feff}b value=2\n"), [(1, "a value=1"), (2, "b value=2")]);
+    assert_eq!(text("\u{feff}# note\n\u{feff}\n\u{feff}  c value=1"), [(3, "c value=1")]);
+    // Within a name it is a part of it, and half of it is no mark.
+    assert_eq!(text("a\u{feff} value=1\né value=1"), [(1, "a\u{feff} value=1"), (2, "é value=1")]);
+}
+
+#[test]
 fn a_line_names_its_series_value_and_time() {
     good("m,hostname=h value=1 5", "m|alpha|h||1|5");
     good("m,cluster=c,hostname=h,type=socket,type-id=0 value=-1.5e2 -5", "m|c|h|socket0|-150|-5");

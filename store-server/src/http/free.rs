@@ -23,11 +23,15 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Resul
             |app| &app.looks,
             move |app| {
                 // What stands behind the list is not looked at, as in every body.
-                let selectors =
-                    Vec::<Vec<String>>::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
-                        .map_err(|error| {
-                            ApiError::bad_request(format!("a list of selectors is expected: {error}"))
-                        })?;
+                let read = Option::<Vec<Vec<String>>>::deserialize(
+                    &mut serde_json::Deserializer::from_slice(body.bytes()),
+                );
+                // `null` is an empty list; within the list it is refused, where the original would free everything.
+                let selectors = read
+                    .map_err(|error| {
+                        ApiError::bad_request(format!("a list of selectors is expected: {error}"))
+                    })?
+                    .unwrap_or_default();
                 app.store.free(to, &selectors).map_err(|unready| ApiError::busy(unready.to_string()))
             },
         )

@@ -1,24 +1,60 @@
 //! `GET /api/healthcheck`: which hosts send what they should.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use store_core::json;
 
 use super::{ApiError, App, answer, body};
 use crate::auth::Access;
 use crate::engine::{HealthAnswer, HealthState, ReadError};
-use crate::object::Object;
+use crate::object;
 
 /// The body. Here, and only here, the original refuses unknown fields.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Default)]
 struct Question {
-    cluster: Option<String>,
-    nodes: Option<Vec<String>>,
-    metric_names: Option<Vec<String>>,
+    cluster: String,
+    nodes: Vec<String>,
+    metric_names: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Question {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(QuestionVisitor)
+    }
+}
+
+struct QuestionVisitor;
+
+impl<'de> Visitor<'de> for QuestionVisitor {
+    type Value = Question;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Question, A::Error> {
+        let names = |list: Option<Vec<Option<String>>>| {
+            list.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect()
+        };
+        let mut question = Question::default();
+        while let Some(key) = object::key_of(&mut map, &["cluster", "nodes", "metric-names"])? {
+            match key {
+                Ok(0) => question.cluster = map.next_value::<Option<_>>()?.unwrap_or(question.cluster),
+                Ok(1) => question.nodes = names(map.next_value()?),
+                Ok(_) => question.metric_names = names(map.next_value()?),
+                Err(key) => return Err(A::Error::custom(format_args!("unknown field `{key}`"))),
+            }
+        }
+        Ok(question)
+    }
+
+    fn visit_unit<E>(self) -> Result<Question, E> {
+        Ok(Question::default())
+    }
 }
 
 /// `{host: {"State", "HealthMetrics"}}`, hosts in the order of their names.
@@ -29,18 +65,13 @@ pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -
     app.call(
         |app| &app.queries,
         move |app| {
-            let Object(question) =
-                Object::<Question>::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
-                    .map_err(|error| {
-                        ApiError::bad_request(format!("parsing request body failed: {error}"))
-                    })?;
-            let mut nodes = question.nodes.unwrap_or_default();
-            nodes.sort_unstable();
-            nodes.dedup();
-            let cluster = question.cluster.unwrap_or_default();
+            let mut question = Question::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
+                .map_err(|error| ApiError::bad_request(format!("parsing request body failed: {error}")))?;
+            question.nodes.sort_unstable();
+            question.nodes.dedup();
             let health = app
                 .store
-                .health(&cluster, &nodes, &question.metric_names.unwrap_or_default())
+                .health(&question.cluster, &question.nodes, &question.metric_names)
                 .map_err(|error| match error {
                     ReadError::Loading => ApiError::busy(error.to_string()),
                     _ => ApiError::bad_request(error.to_string()),

@@ -90,7 +90,7 @@ impl<'r> Walk<'r> {
         let mut last = LastHosts::default();
         while *answered < queries + of_all {
             let query = match request.queries.get(*answered) {
-                Some(query) => Cow::Borrowed(&query.0),
+                Some(query) => Cow::Borrowed(query),
                 None => {
                     let (host, metric) = of_all_nodes(request, hosts, *answered - queries);
                     Cow::Owned(Query::node(host, metric))

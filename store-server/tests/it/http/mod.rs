@@ -4,6 +4,7 @@ mod admin;
 mod client;
 mod fake;
 mod limits;
+mod original;
 mod query;
 mod stop;
 mod write;
