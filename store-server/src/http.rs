@@ -21,6 +21,7 @@ mod healthcheck;
 mod params;
 mod paths;
 mod query;
+mod seats;
 mod self_waking;
 pub mod serve;
 mod stall;
@@ -68,6 +69,9 @@ const BUDGET_BYTES: usize = 1 << 30;
 pub struct Timeouts {
     /// From the end of one request to the end of the next one's headers.
     pub header: Duration,
+    /// How long a connection may wait for its next request before it gives way to a new one for which there is no
+    /// room.
+    pub idle_min: Duration,
     /// Between two pieces of a body.
     pub body_idle: Duration,
     /// For a whole body.
@@ -84,6 +88,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             header: Duration::from_secs(30),
+            idle_min: Duration::from_secs(5),
             body_idle: Duration::from_secs(15),
             body: Duration::from_secs(120),
             stall: Duration::from_secs(30),

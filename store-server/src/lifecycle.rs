@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use store_disk::SystemClock;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::auth::Auth;
@@ -27,12 +27,15 @@ use crate::http::{self, App, Store, Timeouts};
 
 /// Threads that may be inside the engine at once: writes that wait for the log, queries, and a reserve.
 const BLOCKING_THREADS_MAX: usize = 512;
-/// Descriptors that are not for connections: files, the log, standard streams.
-const DESCRIPTORS_RESERVED: u64 = 512;
+/// Descriptors that are for neither connections nor block files that stay open: the log, files that are read, standard
+/// streams. Half of all, within these bounds.
+const DESCRIPTORS_RESERVED: RangeInclusive<u64> = 24..=512;
+/// What a process has where nobody says how many descriptors it may have.
+const DESCRIPTORS_USUAL: u64 = 1024;
 /// Connections that are served however few descriptors there are, and however many.
-const CONNECTIONS: RangeInclusive<u64> = 64..=32_768;
+const CONNECTIONS: RangeInclusive<u64> = 3..=32_768;
 /// Least and most block files that are kept open.
-const FILES: RangeInclusive<u64> = 64..=65_536;
+const FILES: RangeInclusive<u64> = 1..=65_536;
 /// Exit code after a second signal: as a shell gives it for a process that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 
@@ -52,6 +55,7 @@ pub fn run(config: &Config, dev: bool) -> anyhow::Result<ExitCode> {
         .context("cannot start threads")?;
     let code = runtime.block_on(async {
         let (stop, end) = watch_signals().context("cannot catch signals")?;
+        let _file_size = outlive_file_size_limit().context("cannot catch signals")?;
         tokio::select! {
             code = serve_and_save(config, dev, shares, stop) => code,
             Ok(name) = end => {
@@ -182,6 +186,12 @@ fn watch_signals() -> io::Result<(oneshot::Receiver<&'static str>, oneshot::Rece
     Ok((stop_told, end_told))
 }
 
+/// Makes a write beyond the limit on the size of files an error of that write (`EFBIG`), from which the log heals.
+/// Unless somebody listens to it, the signal that the system sends with it ends the process.
+fn outlive_file_size_limit() -> io::Result<Signal> {
+    signal(SignalKind::from_raw(nix::libc::SIGXFSZ))
+}
+
 /// Tells systemd, if it is there.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
@@ -207,7 +217,7 @@ fn raise_descriptor_limit() -> u64 {
             Err(_) => soft,
         },
         Ok((soft, _)) => soft,
-        Err(_) => 0,
+        Err(_) => DESCRIPTORS_USUAL,
     }
 }
 
@@ -220,9 +230,11 @@ struct Shares {
 }
 
 impl Shares {
-    /// Half of the descriptors each.
+    /// Half each of what is not reserved.
     fn of(descriptors: u64) -> Self {
-        let half = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2;
+        let reserved = (descriptors / 2).clamp(*DESCRIPTORS_RESERVED.start(), *DESCRIPTORS_RESERVED.end());
+        // One connection more is open while it waits for its turn.
+        let half = descriptors.saturating_sub(reserved + 1) / 2;
         let within = |range: RangeInclusive<u64>| {
             usize::try_from(half.clamp(*range.start(), *range.end())).unwrap_or(usize::MAX)
         };
@@ -236,8 +248,9 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_files() {
-        assert_eq!(Shares::of(0), Shares { connections: 64, files: 64 });
-        assert_eq!(Shares::of(1024), Shares { connections: 256, files: 256 });
+        assert_eq!(Shares::of(32), Shares { connections: 3, files: 3 });
+        assert_eq!(Shares::of(256), Shares { connections: 63, files: 63 });
+        assert_eq!(Shares::of(1024), Shares { connections: 255, files: 255 });
         assert_eq!(Shares::of(1 << 20), Shares { connections: 32_768, files: 65_536 });
     }
 

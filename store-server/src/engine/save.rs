@@ -125,7 +125,9 @@ impl Engine {
                     batch.push(unsaved);
                 }
             }
-            self.save_batch(&mut saver, &batch, &mut saved);
+            let of_batch = self.save_batch(&mut saver, &batch);
+            saved.blocks += of_batch.blocks;
+            saved.failed += of_batch.failed;
         }
         if imported {
             for host in &hosts {
@@ -135,9 +137,10 @@ impl Engine {
         saved
     }
 
-    fn save_batch(&self, saver: &mut store_checkpoint::save::Saver, batch: &[Unsaved], saved: &mut Saved) {
+    fn save_batch(&self, saver: &mut store_checkpoint::save::Saver, batch: &[Unsaved]) -> Saved {
+        let mut saved = Saved::default();
         if batch.is_empty() {
-            return;
+            return saved;
         }
         let work: Vec<HostWork> = batch.iter().map(work_of).collect();
         let results = saver.save(self.store.catalog(), &work);
@@ -173,6 +176,7 @@ impl Engine {
         self.counters.blocks_saved.add(saved.blocks);
         self.counters.saves_failed.add(saved.failed);
         self.counters.saves.add(1);
+        saved
     }
 
     /// Drops blocks that do not hold what was written in the file that they come from: no try could save them.

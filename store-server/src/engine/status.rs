@@ -364,7 +364,12 @@ impl Engine {
     pub fn status(&self) -> Status {
         let counters = &self.counters;
         let log = self.log.stats();
-        let listed = counters.listed();
+        let memory = self.memory();
+        // Copied at the end, and at once: writers that list a refused line wait for it.
+        let (problems, offenders) = {
+            let listed = counters.listed();
+            (listed.problems.clone(), listed.offenders.clone())
+        };
         Status {
             ready: self.waiting.phase() == Phase::Ready,
             hosts_loading: self.waiting.left(),
@@ -390,9 +395,9 @@ impl Engine {
                 last_error: log.last_error,
             },
             saves: counters.saves(),
-            memory: self.memory(),
-            problems: listed.problems.clone(),
-            offenders: listed.offenders.clone(),
+            memory,
+            problems,
+            offenders,
         }
     }
 }

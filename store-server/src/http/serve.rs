@@ -14,11 +14,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use super::counters::Counters;
+use super::seats::{Answer, Seat, Seats};
 use super::self_waking::SelfWaking;
 use super::stall::StallGuard;
 use super::{App, Peer, Timeouts};
@@ -32,7 +33,9 @@ pub struct Served {
 
 /// Serves `router` on `listener` until `stop` is done; then lets requests under way finish, for the grace time.
 ///
-/// No more than `connections_max` connections are open at a time; more wait in the listener's queue.
+/// No more than `connections_max` connections are served at a time; one more is open while it waits for its turn, and
+/// others wait in the listener's queue. When all are taken, the one that has waited longest for its next request gives
+/// way, if that is longer than [`Timeouts::idle_min`].
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -41,22 +44,34 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Served {
     let (stopping, told) = watch::channel(());
-    let slots = Arc::new(Semaphore::new(connections_max));
+    let seats = Seats::new(connections_max, app.timeouts.idle_min);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
+    // A connection that was accepted, and waits for a seat.
+    let mut waiting = None;
     loop {
-        let accepted = tokio::select! {
+        let next = async {
+            match waiting {
+                None => Next::Accepted(accept(&listener, &app.counters).await),
+                // Only somebody who waits makes others give way.
+                Some(_) => Next::Seat(seats.take().await),
+            }
+        };
+        let next = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &slots, &app.counters) => accepted,
+            next = next => next,
             // Tasks that ended are taken out, or the set would grow for ever.
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
-        let (stream, peer, slot) = accepted;
-        let connection = connection(stream, peer, router.clone(), Arc::clone(&app), told.clone());
-        connections.spawn(async move {
-            SelfWaking::new(pin!(connection)).await;
-            drop(slot);
-        });
+        match (next, waiting.take()) {
+            (Next::Accepted(accepted), _) => waiting = Some(accepted),
+            (Next::Seat(seat), Some((stream, peer))) => {
+                let connection =
+                    connection(stream, peer, seat, router.clone(), Arc::clone(&app), told.clone());
+                connections.spawn(async move { SelfWaking::new(pin!(connection)).await });
+            }
+            (Next::Seat(_), None) => {}
+        }
     }
     drop(listener);
     // Dropping the only sender tells all connections, also those that begin to listen later.
@@ -70,20 +85,17 @@ pub async fn serve(
     Served { cut: 0 }
 }
 
-/// The next connection, when there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-    counters: &Counters,
-) -> (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit) {
+/// What the accept loop waits for.
+enum Next {
+    Accepted((TcpStream, SocketAddr)),
+    Seat(Seat),
+}
+
+/// The next connection.
+async fn accept(listener: &TcpListener, counters: &Counters) -> (TcpStream, SocketAddr) {
     loop {
-        let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
-            // The semaphore is never closed.
-            std::future::pending::<()>().await;
-            continue;
-        };
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, slot),
+            Ok(accepted) => return accepted,
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 // No descriptors or no memory: it will not get better by trying at once.
@@ -104,6 +116,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
+    seat: Seat,
     router: Router,
     app: Arc<App>,
     mut told: watch::Receiver<()>,
@@ -115,7 +128,8 @@ async fn connection(
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
+        let (answer, request_taken) = (router.clone().oneshot(request), seat.request());
+        async move { answer.await.map(|answer| answer.map(|body| Answer::new(body, request_taken))) }
     });
     let mut connection = pin!(
         http1::Builder::new()
@@ -129,6 +143,10 @@ async fn connection(
         ended = connection.as_mut() => ended,
         // The channel carries no values: it is done when the sender is gone.
         _ = told.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = seat.told_to_give_way() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -42,10 +42,21 @@ struct Running {
 
 impl Running {
     /// Starts it and waits until it says where it listens.
-    #[expect(clippy::zombie_processes, reason = "waited for when it is dropped")]
     fn start(directory: &Path, args: &str) -> Self {
-        let mut child =
-            command(directory, args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        Self::spawn(&mut command(directory, args))
+    }
+
+    /// The same in a shell that has called `ulimit` with these arguments.
+    fn start_limited(directory: &Path, ulimit: &str, args: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.current_dir(directory).env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+        let program = env!("CARGO_BIN_EXE_store-server");
+        Self::spawn(shell.arg("-c").arg(format!("ulimit {ulimit} && exec '{program}' {args}")))
+    }
+
+    #[expect(clippy::zombie_processes, reason = "waited for when it is dropped")]
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut seen = String::new();
         loop {
@@ -362,4 +373,74 @@ fn assert_accounted(store: &str, (hosts, columns): (u64, u64), steps: u64, perce
         std::thread::sleep(Duration::from_millis(250));
     }
     assert!(last.1 > 16 << 20 && fits(last), "used, accounted for: {last:?} bytes");
+}
+
+/// Lines of one sample each for so many hosts, now.
+fn lines_of(hosts: usize) -> String {
+    (0..hosts).map(|host| format!("cpu_load,cluster=c,hostname=n{host} value=1.5\n")).collect()
+}
+
+/// How many of so many hosts have a sample of the last hour.
+fn hosts_with_samples(running: &Running, hosts: usize) -> usize {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let queries: Vec<_> =
+        (0..hosts).map(|host| format!(r#"{{"metric": "cpu_load", "host": "n{host}"}}"#)).collect();
+    let query = format!(
+        r#"{{"cluster": "c", "from": {}, "to": {}, "with-padding": false, "queries": [{}]}}"#,
+        now - 3600,
+        now + 60,
+        queries.join(",")
+    );
+    running.ask("GET", "/api/query", &query).matches(r#""data":[1.500]"#).count()
+}
+
+#[test]
+fn with_few_descriptors_many_hosts_are_saved_and_every_client_is_heard() {
+    const HOSTS: usize = 300;
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "config.json", &config("", r#", "checkpoint-interval": "1s""#));
+    for round in 0..2 {
+        let running = Running::start_limited(directory.path(), "-n 32", "-config config.json");
+        // More than can be served at a time, and they say nothing.
+        let silent: Vec<_> = (0..4).map(|_| TcpStream::connect(&running.addr).unwrap()).collect();
+        if round == 0 {
+            let answer = running.ask("POST", "/api/write", &lines_of(HOSTS));
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        let begun = Instant::now();
+        loop {
+            let status = running.ask("GET", "/api/debug/status", "");
+            let saved = status.contains(&format!(r#""blocks-saved": {HOSTS},"#)) || round > 0;
+            if saved && status.contains(r#""ready": true"#) {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{status}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(hosts_with_samples(&running, HOSTS), HOSTS);
+        drop(silent);
+        running.signal(Signal::SIGTERM);
+        let (code, log) = running.wait();
+        assert_eq!(code, 0, "{log}");
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_degrades_the_log_and_ends_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "config.json", &config("", ""));
+    // In units of 512 bytes or 1 KiB, as the shell likes.
+    let running = Running::start_limited(directory.path(), "-f 64", "-config config.json");
+    let mut durable = 0;
+    for _ in 0..40 {
+        let answer = running.ask("POST", "/api/write", &lines_of(100));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        if answer.to_ascii_lowercase().contains("x-durability: memory") {
+            assert!(durable > 0);
+            assert_eq!(hosts_with_samples(&running, 100), 100);
+            return;
+        }
+        durable += 1;
+    }
+    panic!("{durable} bodies were logged in a file of 64 KiB");
 }

@@ -85,6 +85,7 @@ fn a_small_body_cannot_ask_for_a_large_answer() {
 fn hasty() -> Setup {
     let timeouts = Timeouts {
         header: Duration::from_millis(200),
+        idle_min: Duration::from_millis(200),
         body_idle: Duration::from_millis(200),
         body: Duration::from_millis(600),
         stall: Duration::from_millis(300),
@@ -206,5 +207,49 @@ fn more_connections_than_allowed_wait_for_their_turn() {
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(server.store.written.lock().unwrap().len(), 1);
     drop(second);
+    assert_eq!(third.answer().unwrap().status, 200);
+}
+
+/// One seat less than clients, and little patience with who waits.
+fn crowded(connections_max: usize) -> Setup {
+    let timeouts = Timeouts { idle_min: Duration::from_millis(150), ..Timeouts::default() };
+    Setup { connections_max, timeouts, ..Setup::default() }
+}
+
+#[test]
+fn the_connection_that_waits_longest_gives_way_to_a_new_one() {
+    let server = Server::start_with(Fake::default(), crowded(2));
+    let write = |client: &mut Client| client.request("POST", "/api/write", &[], b"a").status;
+    let (mut first, mut second) = (Client::connect(&server), Client::connect(&server));
+    assert_eq!((write(&mut first), write(&mut second)), (200, 200));
+    std::thread::sleep(Duration::from_millis(200));
+    // The first one is not the one that waits longest any more.
+    assert_eq!(write(&mut first), 200);
+    let mut third = Client::connect(&server);
+    assert_eq!(write(&mut third), 200);
+    assert!(second.answer().is_none(), "the second one was closed");
+    assert_eq!((write(&mut first), write(&mut third)), (200, 200));
+}
+
+#[test]
+fn a_connection_does_not_give_way_before_its_request_is_answered() {
+    let mut fake = Fake { write_takes: Duration::from_millis(500), ..Fake::default() };
+    fake.add("c/h//m", 0, 1, &vec![1.5; 400_000]);
+    let server = Server::start_with(fake, crowded(2));
+    let mut writing = Client::connect(&server);
+    writing.send(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nb");
+    let mut reading = Client::connect(&server);
+    let query = r#"{"cluster": "c", "from": 0, "to": 400000, "queries": [{"metric": "m", "host": "h"}]}"#;
+    let len = query.len();
+    reading.send(
+        format!("GET /api/query HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{query}").as_bytes(),
+    );
+    // It is there before either of them is done, and one of them has to go for it.
+    let mut third = Client::connect(&server);
+    third.send(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nc");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(writing.answer().unwrap().status, 200);
+    let answer = reading.answer().unwrap().json();
+    assert_eq!(answer["results"][0][0]["data"].as_array().unwrap().len(), 400_000);
     assert_eq!(third.answer().unwrap().status, 200);
 }
