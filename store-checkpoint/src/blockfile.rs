@@ -294,6 +294,13 @@ impl Index {
         })
     }
 
+    /// Whether nothing in the file may be worth anything but what was found: half a header is none, nor is what a write
+    /// left that did not end.
+    pub fn is_readable(&self) -> bool {
+        let torn = self.torn_tail();
+        self.damage.iter().all(|range| range.what == BlockFileDamage::HeaderHalf || Some(*range) == torn)
+    }
+
     /// The bytes of a shape, if the file has it.
     pub fn shape(&self, hash: ShapeHash) -> Option<&Bytes> {
         self.shapes.iter().find(|(found, _)| *found == hash).map(|(_, bytes)| bytes)

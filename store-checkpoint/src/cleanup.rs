@@ -107,6 +107,10 @@ impl Cleaner {
         block_file: &dyn Fn(&Path) -> Result<Holds, LoadError>,
     ) -> Result<Expired, ListError> {
         let listed = HostFiles::list(disk, host_dir)?;
+        if listed.superseded.is_some() || listed.void_list {
+            // Which files count is decided first: one that others gave way to must not go before them.
+            return Ok(Expired { kept: listed.numbered.len(), ..Expired::default() });
+        }
         let remembered = self.take(host_dir);
         let mut remember = HashMap::new();
         let mut expired = Expired::default();

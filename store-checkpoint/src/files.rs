@@ -1,7 +1,7 @@
 //! What lies in a checkpoint directory: names, their kinds, and which files a start needs.
 //!
 //! ```text
-//! <directory>/<cluster>/<host>/<number>.json | <number>.bin | current.wal | *.tmp | *.corrupt-<n>
+//! <directory>/<cluster>/<host>/<number>.json | <number>.bin | current.wal | superseded | *.tmp | *.corrupt-<n>
 //! <directory>/.wal/                              the log's own; not a cluster
 //! ```
 //!
@@ -13,6 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use store_disk::{Disk, Entry, EntryKind};
+
+use crate::superseded::{SUPERSEDED, Superseded};
 
 /// Directory of the log in a checkpoint directory; no cluster can have this name.
 pub const LOG_DIR: &str = ".wal";
@@ -39,6 +41,8 @@ pub enum NameKind {
     Bin(i64),
     /// `current.wal`, the original's log.
     CurrentWal,
+    /// `superseded`, the list of files that do not count any more.
+    Superseded,
     /// `*.tmp`: what a crash left of a file that was being written, by us or by others.
     Tmp,
     /// `*.corrupt-<n>`: set aside because it could not be read. The number is that of the name it had.
@@ -54,6 +58,9 @@ pub fn name_kind(name: &OsStr) -> NameKind {
     let bytes = name.as_encoded_bytes();
     if bytes == CURRENT_WAL.as_bytes() {
         return NameKind::CurrentWal;
+    }
+    if bytes == SUPERSEDED.as_bytes() {
+        return NameKind::Superseded;
     }
     if bytes.ends_with(b".tmp") {
         return NameKind::Tmp;
@@ -127,6 +134,11 @@ pub struct HostFiles {
     pub numbered: Vec<Numbered>,
     /// Whether there is a `current.wal`.
     pub current_wal: bool,
+    /// The list of [superseded](crate::superseded) files, if one stands. They are in no other field.
+    pub superseded: Option<Superseded>,
+    /// Whether there is such a list that is void, damaged or without those files that superseded the others: all files
+    /// count. It is to be [set aside](set_aside), before it says something about files to come.
+    pub void_list: bool,
     /// Files that an interrupted write left.
     pub tmp: Vec<OsString>,
     /// Files that were set aside, with the number their name had.
@@ -141,12 +153,32 @@ impl HostFiles {
     /// Lists a host directory; one that does not exist is empty.
     ///
     /// # Errors
-    /// [`ListError`] with what the system says.
+    /// [`ListError`] with what the system says, also of the list of superseded files and what it names.
     pub fn list(disk: &dyn Disk, host_dir: &Path) -> Result<Self, ListError> {
-        Ok(Self::classify(list_or_empty(disk, host_dir)?))
+        let mut found = Self::classify(list_or_empty(disk, host_dir)?);
+        if found.void_list {
+            let is_there = |name: &OsStr| found.has(name);
+            let list = Superseded::read(disk, host_dir, &is_there)
+                .map_err(|(path, source)| ListError { path, source })?;
+            if let Some(list) = list {
+                found.leave_out(list);
+            }
+        }
+        Ok(found)
     }
 
-    /// Sorts the entries of a host directory into kinds.
+    fn has(&self, name: &OsStr) -> bool {
+        self.numbered.iter().any(|file| file.name == name) || self.current_wal && name == CURRENT_WAL
+    }
+
+    /// Leaves out what does not count any more.
+    fn leave_out(&mut self, list: Superseded) {
+        self.numbered.retain(|file| !list.has(&file.name));
+        self.current_wal &= !list.has(OsStr::new(CURRENT_WAL));
+        (self.superseded, self.void_list) = (Some(list), false);
+    }
+
+    /// Sorts the entries of a host directory into kinds, by their names alone: a list of superseded files is void.
     pub fn classify(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut found = Self::default();
         for Entry { name, kind } in entries {
@@ -158,6 +190,7 @@ impl HostFiles {
                 NameKind::Json(number) => found.numbered.push(Numbered { number, name, json: true }),
                 NameKind::Bin(number) => found.numbered.push(Numbered { number, name, json: false }),
                 NameKind::CurrentWal => found.current_wal = true,
+                NameKind::Superseded => found.void_list = true,
                 NameKind::Tmp => found.tmp.push(name),
                 NameKind::SetAside(number) => found.set_aside.push((name, number)),
                 NameKind::Unnumbered => found.unnumbered.push(name),
@@ -322,6 +355,9 @@ mod tests {
             ("-5.bin", NameKind::Bin(-5)),
             ("+007.bin", NameKind::Bin(7)),
             ("current.wal", NameKind::CurrentWal),
+            ("superseded", NameKind::Superseded),
+            ("superseded.tmp", NameKind::Tmp),
+            ("superseded.corrupt-1", NameKind::SetAside(None)),
             ("1700000000.bin.tmp", NameKind::Tmp),
             (".tmp", NameKind::Tmp),
             ("1700000000.bin.corrupt-1", NameKind::SetAside(Some(1_700_000_000))),
@@ -389,6 +425,8 @@ mod tests {
         let expected = HostFiles {
             numbered: files(&["2.json"]),
             current_wal: false,
+            superseded: None,
+            void_list: false,
             tmp: vec!["x.tmp".into()],
             set_aside: vec![("2.bin.corrupt-3".into(), Some(2))],
             unnumbered: vec!["backup.bin".into()],

@@ -14,6 +14,7 @@
 //! | [`blockfile`] | block files, version 2: append, index without decoding |
 //! | [`save`] | blocks of many hosts to their files, durably |
 //! | [`roll`] | the block files of a host into one |
+//! | [`superseded`] | how files of a host give way to others, all at one moment |
 //! | [`dump_host`], [`load_dumps`] | one host to and from its files |
 //! | [`for_each_host`] | many hosts at once, every failure with its host |
 //! | [`cleanup`] | what may go, and when |
@@ -69,6 +70,7 @@ pub mod parallel;
 pub mod roll;
 pub mod run;
 pub mod save;
+pub mod superseded;
 
 pub use crate::dump::{DumpError, DumpFormat, dump_host};
 pub use crate::durable::DurableDirs;

@@ -148,12 +148,18 @@ impl Engine {
         }
         self.seal(Seal::All);
         let mut saved = self.save_all();
-        if saved.failed > 0 {
+        if saved.failed + saved.left > 0 {
             // To a new file this time.
             saved = self.save_all();
         }
         if saved.failed > 0 {
             problems.push(format!("{} hosts could not be saved: the log holds their samples", saved.failed));
+        }
+        if saved.left > 0 {
+            problems.push(format!(
+                "files of {} hosts that others took the place of could not be removed: the next start does it",
+                saved.left
+            ));
         }
         if !self.is_dumping() && self.is_all_saved() && self.log.stats().retained_bytes > LOG_BYTES_KEPT {
             // Nothing is needed of the segment, but the log goes on in it: it can only go once there is another.

@@ -1,11 +1,12 @@
 //! Dumps: blocks saved as files that the original reads, in json and portable mode.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use store_checkpoint::dump::{DumpFormat, dump_host};
 use store_checkpoint::parallel::map_hosts;
 use store_checkpoint::run::{Dump, Run};
+use store_checkpoint::superseded::{Then, supersede};
 use store_core::Timestamp;
 use store_core::block::{Block, BlockState};
 use store_core::floor::Floor;
@@ -28,6 +29,52 @@ pub(super) struct DumpFile {
     pub(super) from: Timestamp,
     /// Up to here, exclusive.
     pub(super) to: Timestamp,
+}
+
+/// What dumps take the place of.
+#[derive(Debug, Default)]
+struct ToReplace {
+    /// Files whose values are in memory, block files too, while no dump holds them.
+    loaded: Vec<(PathBuf, Then)>,
+    /// Those that dumps took the place of, and that are still there.
+    superseded: Vec<(PathBuf, Then)>,
+    dumps: Vec<DumpFile>,
+}
+
+impl ToReplace {
+    fn of(on_disk: &OnDisk) -> Self {
+        Self {
+            loaded: on_disk.loaded().chain(on_disk.block_files.iter().cloned()).collect(),
+            superseded: on_disk.superseded.clone(),
+            dumps: on_disk.dumps.clone(),
+        }
+    }
+
+    fn supersede(&mut self, files: impl IntoIterator<Item = (PathBuf, Then)>) {
+        for (path, then) in files {
+            let is_kept = self.dumps.iter().any(|dump| dump.path == path);
+            if !is_kept && self.superseded.iter().all(|(other, _)| *other != path) {
+                self.superseded.push((path, then));
+            }
+        }
+    }
+
+    /// The greatest number up to `from` under which a dump destroys none of several files that give way to it: a rename
+    /// over one of them would let the others outrank the dump before it is decided that none of them counts.
+    fn free_number(&self, dir: &Path, from: Timestamp, format: DumpFormat) -> Timestamp {
+        if self.loaded.len() + self.superseded.len() <= 1 {
+            return from;
+        }
+        let is_taken = |number: Timestamp| {
+            let path = dir.join(format!("{number}.{}", format.extension()));
+            self.loaded.iter().chain(&self.superseded).any(|(taken, _)| *taken == path)
+        };
+        let mut number = from;
+        while is_taken(number) {
+            number -= 1;
+        }
+        number
+    }
 }
 
 /// One file to be written, and the series it is to hold.
@@ -87,32 +134,64 @@ impl Engine {
 
     /// Writes the files of one host that lack something. Returns how many blocks are saved thereby.
     fn dump_one(&self, host: &Arc<Host>) -> Result<u64, String> {
-        let mut on_disk = self.on_disk().remove(&host.number()).unwrap_or_default();
-        let result = self.dump_files(host, &mut on_disk);
-        self.on_disk().insert(host.number(), on_disk);
-        result
-    }
-
-    fn dump_files(&self, host: &Arc<Host>, on_disk: &mut OnDisk) -> Result<u64, String> {
-        let replaces_loaded =
-            !on_disk.sources.is_empty() || !on_disk.block_files.is_empty() || on_disk.current_wal.is_some();
+        // A copy: what is known of the directory must outlast whatever happens here.
+        let mut on_disk = self.on_disk().get(&host.number()).map(ToReplace::of).unwrap_or_default();
         let snapshot = self.snapshot(host);
-        if !replaces_loaded && snapshot.blocks.is_empty() && snapshot.floors.is_empty() {
+        let replaces_loaded = !on_disk.loaded.is_empty();
+        if !replaces_loaded
+            && on_disk.superseded.is_empty()
+            && snapshot.blocks.is_empty()
+            && snapshot.floors.is_empty()
+        {
             return Ok(0);
         }
         let dir = self.host_dir(host);
+        let written = self.write_dumps(&dir, &snapshot, &mut on_disk);
+        if written.is_ok() {
+            let loaded = std::mem::take(&mut on_disk.loaded);
+            on_disk.supersede(loaded);
+        }
+        self.know(host, replaces_loaded && written.is_ok(), &on_disk);
+        written?;
+        // Before anything is called saved: what outranks the dumps must be gone, or be known not to count.
+        let by: Vec<PathBuf> = on_disk.dumps.iter().map(|dump| dump.path.clone()).collect();
+        if !on_disk.superseded.is_empty() {
+            supersede(&*self.disk, &dir, &by, &on_disk.superseded).map_err(|e| describe(&e))?;
+            on_disk.superseded.clear();
+            self.know(host, false, &on_disk);
+        }
+        let mut state = host.lock();
+        for block in &snapshot.blocks {
+            state.buffers_mut()[usize::from(block.header().buffer)].mark_saved(block);
+        }
+        state.floors_mut().mark_saved(&snapshot.floors);
+        Ok(snapshot.blocks.len() as u64)
+    }
+
+    /// Notes what lies in the directory of a host.
+    fn know(&self, host: &Host, has_replaced_loaded: bool, now: &ToReplace) {
+        let mut on_disk = self.on_disk();
+        let on_disk = on_disk.entry(host.number()).or_default();
+        on_disk.dumps.clone_from(&now.dumps);
+        on_disk.superseded.clone_from(&now.superseded);
+        if has_replaced_loaded {
+            on_disk.sources.clear();
+            on_disk.block_files.clear();
+            on_disk.current_wal = None;
+        }
+    }
+
+    /// Writes the dumps that are wanted. Those in whose place another one was written are superseded.
+    fn write_dumps(&self, dir: &Path, snapshot: &Snapshot, on_disk: &mut ToReplace) -> Result<(), String> {
         let format = match self.options.format {
             FileFormat::Json => DumpFormat::Json,
             FileFormat::Wal => DumpFormat::Bin1,
         };
-        let mut dumps = std::mem::take(&mut on_disk.dumps);
-        let wanted = if replaces_loaded {
-            dumps.clear();
-            vec![Wanted { from: snapshot.oldest, to: snapshot.newest + 1, first: true, replaces: None }]
+        let wanted = if on_disk.loaded.is_empty() {
+            wanted(&on_disk.dumps, snapshot)
         } else {
-            wanted(&dumps, &snapshot)
+            vec![Wanted { from: snapshot.oldest, to: snapshot.newest + 1, first: true, replaces: None }]
         };
-        let mut stale = Vec::new();
         for file in wanted {
             let low = if file.first { Timestamp::MIN } else { file.from };
             let runs = snapshot.runs(low.max(self.oldest()), file.to);
@@ -121,36 +200,21 @@ impl Engine {
             } else {
                 file.from
             };
-            let dump = Dump::covering(from, file.to, runs);
-            let written = dump_host(&*self.disk, &self.durable_dirs, &dir, &dump, format);
-            let path = match written {
-                Ok(path) => path,
-                Err(e) => {
-                    on_disk.dumps = dumps;
-                    return Err(describe(&e));
-                }
-            };
-            dumps.retain(|dump| Some(&dump.path) != file.replaces.as_ref());
+            let number = on_disk.free_number(dir, from, format);
+            let dump = Dump::covering(number, file.to, runs);
+            let path =
+                dump_host(&*self.disk, &self.durable_dirs, dir, &dump, format).map_err(|e| describe(&e))?;
+            on_disk.dumps.retain(|dump| Some(&dump.path) != file.replaces.as_ref());
+            on_disk.supersede(file.replaces.map(|old| (old, Then::Remove)));
             if let Some(path) = path {
-                stale.extend(file.replaces.filter(|old| *old != path));
-                dumps.push(DumpFile { path, from, to: file.to });
-            } else {
-                stale.extend(file.replaces);
+                // Where a single file gave way to it, under its own name.
+                on_disk.loaded.retain(|(old, _)| *old != path);
+                on_disk.superseded.retain(|(old, _)| *old != path);
+                on_disk.dumps.push(DumpFile { path, from, to: file.to });
             }
         }
-        dumps.sort_by_key(|dump| dump.from);
-        let kept = |path: &PathBuf| dumps.iter().all(|dump| dump.path != *path);
-        stale.extend(on_disk.sources.drain(..).chain(on_disk.block_files.drain(..)));
-        stale.retain(kept);
-        self.remove_files(&stale, on_disk.current_wal.take().as_ref());
-        on_disk.dumps = dumps;
-
-        let mut state = host.lock();
-        for block in &snapshot.blocks {
-            state.buffers_mut()[usize::from(block.header().buffer)].mark_saved(block);
-        }
-        state.floors_mut().mark_saved(&snapshot.floors);
-        Ok(snapshot.blocks.len() as u64)
+        on_disk.dumps.sort_by_key(|dump| dump.from);
+        Ok(())
     }
 
     fn snapshot(&self, host: &Host) -> Snapshot {

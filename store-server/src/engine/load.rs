@@ -12,6 +12,7 @@ use store_checkpoint::blockfile::{self, Index};
 use store_checkpoint::files::{self, CURRENT_WAL, HostFiles};
 use store_checkpoint::load::load_listed;
 use store_checkpoint::roll;
+use store_checkpoint::superseded::{SUPERSEDED, Then};
 use store_core::anchors::Anchors;
 use store_core::block::{Block, BlockState};
 use store_core::buffer::Buffer;
@@ -37,8 +38,11 @@ pub(super) struct OnDisk {
     pub(super) sources: Vec<PathBuf>,
     /// The original's log, and whether every byte of it was an intact record.
     pub(super) current_wal: Option<(PathBuf, bool)>,
-    /// Block files, while dumps are written in their place.
-    pub(super) block_files: Vec<PathBuf>,
+    /// Block files, while dumps are written in their place, and what is to become of them then.
+    pub(super) block_files: Vec<(PathBuf, Then)>,
+    /// Files that others took the place of, and that are to go: until they did the host counts as unsaved in json and
+    /// portable mode, and is neither rolled nor cleaned up.
+    pub(super) superseded: Vec<(PathBuf, Then)>,
     /// Dumps of this process, in the order of time.
     pub(super) dumps: Vec<super::checkpoint::DumpFile>,
     /// What is in files that were not rolled yet.
@@ -50,8 +54,20 @@ pub(super) struct OnDisk {
 }
 
 impl OnDisk {
-    fn lists(&self) -> [&Vec<PathBuf>; 3] {
-        [&self.sources, &self.block_files, &self.damaged]
+    fn lists(&self) -> [&Vec<PathBuf>; 2] {
+        [&self.sources, &self.damaged]
+    }
+
+    fn replaced(&self) -> [&Vec<(PathBuf, Then)>; 2] {
+        [&self.block_files, &self.superseded]
+    }
+
+    /// What was loaded of other formats: it gives way to what is made of it.
+    pub(super) fn loaded(&self) -> impl Iterator<Item = (PathBuf, Then)> {
+        let sources = self.sources.iter().map(|path| (path.clone(), Then::Remove));
+        let then = |intact: bool| if intact { Then::Remove } else { Then::SetAside };
+        let current_wal = self.current_wal.iter().map(move |(path, intact)| (path.clone(), then(*intact)));
+        sources.chain(current_wal)
     }
 
     fn paths(&self) -> impl Iterator<Item = &PathBuf> {
@@ -59,6 +75,7 @@ impl OnDisk {
         self.lists()
             .into_iter()
             .flatten()
+            .chain(self.replaced().into_iter().flatten().map(|(path, _)| path))
             .chain(of_dumps)
             .chain(self.current_wal.iter().map(|(path, _)| path))
     }
@@ -71,6 +88,7 @@ impl OnDisk {
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.lists().iter().map(|list| list.capacity() * size_of::<PathBuf>()).sum::<usize>()
+            + self.replaced().iter().map(|list| list.capacity() * size_of::<(PathBuf, Then)>()).sum::<usize>()
             + self.dumps.capacity() * size_of::<super::checkpoint::DumpFile>()
             + self.paths().map(|path| path.capacity()).sum::<usize>()
     }
@@ -275,6 +293,7 @@ impl<'a> Loading<'a> {
             }
         };
         self.remove_own_tmp(&dir, &listed);
+        self.finish_superseding(&dir, &listed);
         self.engine.counters.foreign_files.add((listed.foreign.len() + listed.unnumbered.len()) as u64);
         let oldest = self.engine.oldest();
         let loaded = load_listed(disk, &dir, &listed, oldest);
@@ -310,12 +329,30 @@ impl<'a> Loading<'a> {
         }
     }
 
+    /// Ends what a crash interrupted: the files do not count any more, and go now or with the next checkpoint.
+    fn finish_superseding(&mut self, dir: &Path, listed: &HostFiles) {
+        let list = dir.join(SUPERSEDED);
+        if listed.void_list {
+            self.engine.set_aside(&list, "void list of superseded files");
+        }
+        let Some(superseded) = &listed.superseded else { return };
+        if let Err(e) = superseded.finish(&*self.engine.disk, dir) {
+            tracing::warn!(directory = %dir.display(), error = %describe(&e), "superseded files are passed over, but still there");
+            self.engine.counters.problem("superseded files could not be removed: passed over", &list);
+            self.on_disk.superseded = superseded.files(dir);
+            // Without a file there is still the list.
+            self.on_disk.superseded.push((list, Then::Remove));
+        }
+    }
+
     /// Removes what a save of ours left half written; what others left stays.
     fn remove_own_tmp(&self, dir: &Path, listed: &HostFiles) {
         for name in &listed.tmp {
             let path = dir.join(name);
             let front = self.engine.disk.read_front(&path, blockfile::HEADER_BYTES).unwrap_or_default();
-            if front_of(&front).lineage == Some(self.engine.lineage) {
+            let is_list = name.as_encoded_bytes().strip_prefix(SUPERSEDED.as_bytes());
+            let is_list = is_list.is_some_and(|rest| rest.starts_with(b"."));
+            if is_list || front_of(&front).lineage == Some(self.engine.lineage) {
                 if let Err(e) = self.engine.disk.remove(&path) {
                     tracing::warn!(path = %path.display(), error = %e, "half-written file could not be removed");
                 }
@@ -401,7 +438,8 @@ impl<'a> Loading<'a> {
         let mut found: Vec<Arc<Block>> = Vec::new();
         let mut newest = i64::MIN;
         for file in files {
-            self.on_disk.block_files.push(file.path.clone());
+            let then = if file.index.is_readable() { Then::Remove } else { Then::SetAside };
+            self.on_disk.block_files.push((file.path.clone(), then));
             let ours = file.index.lineage == Some(self.engine.lineage);
             let (blocks, bytes) = (&file.index.blocks, file.index.file_bytes);
             if !file.index.rolled {

@@ -294,7 +294,10 @@ impl Engine {
                 self.disk.map(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
             let index = blockfile::index(&bytes);
             let is_ours = path.parent().is_some_and(|dir| index.is_of(dir, self.lineage));
-            let newest = index.blocks.iter().filter(|_| is_ours).map(|found| found.header.end()).max();
+            // Floors too: what they hide may be in other files.
+            let floors = index.floors.iter().flat_map(|found| &found.floors).map(|(_, before)| *before);
+            let newest = index.blocks.iter().map(|found| found.header.end()).chain(floors);
+            let newest = newest.filter(|_| is_ours).max();
             let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
             Ok(newest.map_or(Holds::Unknown { number }, Holds::Newest))
         };

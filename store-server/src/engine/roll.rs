@@ -13,6 +13,7 @@ use store_core::host::Host;
 use store_core::shape::Shape;
 
 use super::Engine;
+use super::load::OnDisk;
 use super::open::{describe, front_of};
 use super::scribe::stamp;
 
@@ -91,6 +92,12 @@ impl Engine {
     /// Merges block files of a host. Only while everything of it is saved. Returns the bytes that were written.
     pub(super) fn roll_host(&self, host: &Host) -> u64 {
         let mut saver = self.saver();
+        let is_replaced =
+            |on_disk: &OnDisk| on_disk.loaded().next().is_some() || !on_disk.superseded.is_empty();
+        if self.on_disk().get(&host.number()).is_some_and(is_replaced) {
+            // Which files count is decided first.
+            return 0;
+        }
         let (shape, floors) = {
             let state = host.lock();
             let all_saved = state.floors().unsaved().is_empty() && state.blocks_are_saved();

@@ -1,11 +1,14 @@
 //! Sealing heads, saving blocks into block files, and retiring the log behind them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use store_checkpoint::blockfile::{self, BlockFileError, FloorsFrame, Moved};
+use store_checkpoint::files::HostFiles;
 use store_checkpoint::parallel::map_hosts;
 use store_checkpoint::save::{HostWork, SaveError};
+use store_checkpoint::superseded::{Then, supersede};
 use store_core::Timestamp;
 use store_core::block::{Block, BlockState};
 use store_core::floor::Floor;
@@ -38,6 +41,8 @@ pub(super) enum Seal {
 pub(super) struct Saved {
     pub(super) blocks: u64,
     pub(super) failed: u64,
+    /// Hosts that are saved, while files in whose place others came could not be removed.
+    pub(super) left: u64,
 }
 
 /// What a host has to be saved.
@@ -130,9 +135,7 @@ impl Engine {
             saved.failed += of_batch.failed;
         }
         if imported {
-            for host in &hosts {
-                self.remove_sources(host);
-            }
+            saved.left = hosts.iter().filter(|host| !self.remove_sources(host)).count() as u64;
         }
         saved
     }
@@ -206,50 +209,38 @@ impl Engine {
         }
     }
 
-    /// Removes files of other formats once every block of the host is in verified block files.
-    fn remove_sources(&self, host: &Host) {
-        let (sources, current_wal) = {
-            let mut on_disk = self.on_disk();
-            let Some(found) = on_disk.get_mut(&host.number()) else { return };
-            if found.sources.is_empty() && found.current_wal.is_none() {
-                return;
-            }
-            (std::mem::take(&mut found.sources), found.current_wal.take())
+    /// Removes files of other formats, and of other histories, once every block of the host is in verified block files:
+    /// all at one moment, for files of another history could outrank what was made of them. Returns false if they are
+    /// still there: tried again.
+    fn remove_sources(&self, host: &Host) -> bool {
+        let replaced: Vec<(PathBuf, Then)> = {
+            let on_disk = self.on_disk();
+            let Some(found) = on_disk.get(&host.number()) else { return true };
+            found.loaded().chain(found.superseded.iter().cloned()).collect()
         };
-        if self.is_held_by_block_files(host) {
-            self.remove_files(&sources, current_wal.as_ref());
-        } else if let Some(found) = self.on_disk().get_mut(&host.number()) {
-            (found.sources, found.current_wal) = (sources, current_wal);
+        if replaced.is_empty() {
+            return true;
         }
+        let Some(by) = self.block_files_that_hold(host, &replaced) else { return true };
+        if let Err(e) = supersede(&*self.disk, &self.host_dir(host), &by, &replaced) {
+            let (cluster, host) = (host.cluster(), host.name());
+            tracing::error!(cluster, host, error = %describe(&e), "converted files could not be removed: tried again");
+            return false;
+        }
+        if let Some(found) = self.on_disk().get_mut(&host.number()) {
+            found.sources.clear();
+            found.superseded.clear();
+            found.current_wal = None;
+        }
+        true
     }
 
-    pub(super) fn remove_files(
-        &self,
-        sources: &[std::path::PathBuf],
-        current_wal: Option<&(std::path::PathBuf, bool)>,
-    ) {
-        for path in sources {
-            if let Err(e) = self.disk.remove(path) {
-                tracing::warn!(path = %path.display(), error = %e, "converted file could not be removed");
-            }
-        }
-        match current_wal {
-            Some((path, true)) => {
-                if let Err(e) = self.disk.remove(path) {
-                    tracing::warn!(path = %path.display(), error = %e, "converted log could not be removed");
-                }
-            }
-            Some((path, false)) => self.set_aside(path, "log of the original, damaged in part"),
-            None => {}
-        }
-    }
-
-    /// Whether every block in memory stands, with a good checksum, in a block file of the host's directory, and
-    /// every floor in one that is synced.
-    fn is_held_by_block_files(&self, host: &Host) -> bool {
+    /// The block files of the host's directory, without those that are to be replaced, if every block in memory stands
+    /// in one of them with a good checksum, and every floor in one that is synced.
+    fn block_files_that_hold(&self, host: &Host, replaced: &[(PathBuf, Then)]) -> Option<Vec<PathBuf>> {
         let state = host.lock();
         if !state.blocks_are_saved() || !state.floors().unsaved().is_empty() {
-            return false;
+            return None;
         }
         let wanted: Vec<_> = state
             .buffers()
@@ -259,17 +250,20 @@ impl Engine {
             .collect();
         drop(state);
         let dir = self.host_dir(host);
-        let Ok(files) = store_checkpoint::files::HostFiles::list(&*self.disk, &dir) else { return false };
-        let mut there = Vec::new();
+        let files = HostFiles::list(&*self.disk, &dir).ok()?;
+        let (mut there, mut holding) = (Vec::new(), Vec::new());
         for file in files.numbered.iter().filter(|file| !file.json) {
-            if let Ok(bytes) = self.disk.map(&dir.join(&file.name)) {
+            let path = dir.join(&file.name);
+            let is_replaced = replaced.iter().any(|(other, _)| *other == path);
+            if let Some(bytes) = self.disk.map(&path).ok().filter(|_| !is_replaced) {
                 let index = blockfile::index(&bytes);
-                if index.is_of(&dir, self.lineage) {
+                if index.header_good && index.is_of(&dir, self.lineage) {
                     there.extend(index.blocks.iter().filter(|found| found.check()).map(|found| found.header));
+                    holding.push(path);
                 }
             }
         }
-        wanted.iter().all(|header| there.contains(header))
+        wanted.iter().all(|header| there.contains(header)).then_some(holding)
     }
 }
 

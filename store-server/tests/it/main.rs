@@ -15,3 +15,4 @@ mod roll;
 mod site;
 mod soak;
 mod start;
+mod way_back;
