@@ -3,10 +3,12 @@
 //! Go takes `-config x`, `--config x`, `-config=x`, `-dev` and `-dev=false`. The arguments are rewritten to what clap
 //! takes and left to it: help, errors and sub-commands are clap's.
 
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 /// Flags that stand alone in Go, or have `=true` or `=false` behind them.
 const SWITCHES: &[&str] = &["logdate", "version", "dev", "cleanup-checkpoints", "gops", "as-original"];
@@ -15,14 +17,19 @@ const VALUES: &[&str] = &["config", "loglevel", "auto-frequency"];
 
 /// Keeps the metrics of HPC clusters: takes samples, answers queries, survives restarts.
 #[derive(Debug, Parser)]
-#[command(name = "store-server", disable_version_flag = true, args_conflicts_with_subcommands = false)]
+#[command(
+    name = "store-server",
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = false,
+    args_override_self = true
+)]
 pub struct Args {
     /// Config file; without it ./config.json if that exists, else an embedded default.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Least important messages that are logged.
-    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
-    pub loglevel: LogLevel,
+    /// Least important messages that are logged: debug, info, warn, err or crit.
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    pub loglevel: Level,
     /// Put date and time in front of messages.
     #[arg(long)]
     pub logdate: bool,
@@ -69,20 +76,58 @@ pub enum ConfigAction {
 }
 
 /// Importance of a message, by the original's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// Everything.
     Debug,
     /// What happens.
     Info,
     /// What should be looked at.
-    #[value(alias = "warning")]
     Warn,
     /// What went wrong.
-    #[value(alias = "error")]
     Err,
     /// Only why the server does not start or ends.
     Crit,
+}
+
+impl LogLevel {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Err => "err",
+            Self::Crit => "crit",
+        }
+    }
+}
+
+/// A level as it was given. One that is not known is no reason not to start: it is `debug`, as for the original.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Level {
+    /// What it means.
+    pub level: LogLevel,
+    /// What is to be said about it, if it was not written as it should be.
+    pub warning: Option<String>,
+}
+
+impl FromStr for Level {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let known = match text.to_ascii_lowercase().as_str() {
+            "debug" => Some(LogLevel::Debug),
+            "info" => Some(LogLevel::Info),
+            "warn" | "warning" => Some(LogLevel::Warn),
+            "err" | "error" | "fatal" => Some(LogLevel::Err),
+            "crit" => Some(LogLevel::Crit),
+            _ => None,
+        };
+        let level = known.unwrap_or(LogLevel::Debug);
+        let is_plain = known.is_some() && !text.contains(|letter: char| letter.is_ascii_uppercase());
+        let warning = (!is_plain).then(|| format!("-loglevel {text}: taken for {}", level.name()));
+        Ok(Self { level, warning })
+    }
 }
 
 /// Parses the arguments of the process; the first is its name.
@@ -170,7 +215,7 @@ mod tests {
             assert_eq!(args(line).unwrap().config.as_deref(), Some(Path::new("/etc/x.json")), "{line}");
         }
         let all = args("-loglevel=debug -logdate -dev=true -cleanup-checkpoints -gops --version").unwrap();
-        assert_eq!(all.loglevel, LogLevel::Debug);
+        assert_eq!(all.loglevel.level, LogLevel::Debug);
         assert!(all.logdate && all.dev && all.cleanup_checkpoints && all.gops && all.version);
         let none = args("-dev=false -logdate=0").unwrap();
         assert!(!none.dev && !none.logdate && !none.version && none.config.is_none());
@@ -193,8 +238,33 @@ mod tests {
             ("crit", LogLevel::Crit),
         ];
         for (text, level) in levels {
-            assert_eq!(args(&format!("-loglevel {text}")).unwrap().loglevel, level);
+            let expected = Level { level, warning: None };
+            assert_eq!(args(&format!("-loglevel {text}")).unwrap().loglevel, expected);
         }
+    }
+
+    #[test]
+    fn a_level_that_is_written_otherwise_is_taken_with_a_warning() {
+        for (text, level, said) in [
+            ("WARN", LogLevel::Warn, "warn"),
+            ("Err", LogLevel::Err, "err"),
+            ("loud", LogLevel::Debug, "debug"),
+        ] {
+            let warning = Some(format!("-loglevel {text}: taken for {said}"));
+            assert_eq!(args(&format!("-loglevel {text}")).unwrap().loglevel, Level { level, warning });
+        }
+        for (text, level) in [("warning", LogLevel::Warn), ("error", LogLevel::Err), ("fatal", LogLevel::Err)]
+        {
+            let expected = Level { level, warning: None };
+            assert_eq!(args(&format!("-loglevel={text}")).unwrap().loglevel, expected);
+        }
+    }
+
+    #[test]
+    fn of_a_flag_that_stands_twice_the_last_counts() {
+        let twice = args("-config a.json -dev -config=b.json -loglevel err -loglevel info -dev").unwrap();
+        assert_eq!(twice.config.as_deref(), Some(Path::new("b.json")));
+        assert_eq!((twice.loglevel.level, twice.dev), (LogLevel::Info, true));
     }
 
     #[test]
@@ -216,7 +286,6 @@ mod tests {
         for (line, named) in [
             ("-nope", "--nope"),
             ("-config", "--config"),
-            ("-loglevel loud", "loud"),
             ("-dev=maybe", "--dev"),
             ("-auto-frequency 0", "--auto-frequency"),
             ("serve", "serve"),

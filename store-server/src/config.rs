@@ -1,8 +1,9 @@
 //! The config file: what it may say, what it means, and what is wrong with it.
 //!
 //! Keys and layouts are those of the original, so that its files work unchanged, plus a few keys of our own (listed
-//! in [`Config::new_keys`]). A key that nobody knows is refused by its path: a misspelt retention is not silently
-//! the default. All that is wrong is reported at once, in one line.
+//! in [`Config::new_keys`]), in any case. A key that nobody knows is refused by its path: a misspelt retention is not
+//! silently the default. A section that nobody knows is passed over with a warning, as long as all that are needed are
+//! there. All that is wrong is reported at once, in one line.
 
 mod check;
 pub mod embedded;
@@ -17,7 +18,6 @@ use std::time::Duration;
 use self::check::Check;
 pub use crate::engine::{Aggregation, Cleanup, FileFormat, WalSync};
 use crate::engine::{EngineLimits, EngineOptions, LOG_SEGMENT_BYTES, MetricOption, OPEN_FILES};
-use crate::object::Object;
 
 /// The file that is read if none is named and it exists.
 pub const DEFAULT_PATH: &str = "./config.json";
@@ -235,13 +235,12 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 pub fn parse(text: &[u8], path: &Path) -> Result<Config, ConfigError> {
     let syntax = |key: String, source| ConfigError::Syntax { path: path.to_owned(), key, source };
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let Object(file): Object<raw::File> =
-        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            // The whole file is `.`, and what is no name (yet) is `?`.
-            let key = error.path().to_string();
-            let key = key.strip_suffix('?').unwrap_or(&key).trim_end_matches('.').to_owned();
-            syntax(key, error.into_inner())
-        })?;
+    let file: raw::File = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        // The whole file is `.`, and what is no name (yet) is `?`.
+        let key = error.path().to_string();
+        let key = key.strip_suffix('?').unwrap_or(&key).trim_end_matches('.').to_owned();
+        syntax(key, error.into_inner())
+    })?;
     deserializer.end().map_err(|source| syntax(String::new(), source))?;
     let mut check = Check::default();
     let config = check.config(file, path);

@@ -26,6 +26,7 @@ mod self_waking;
 pub mod serve;
 mod stall;
 mod status;
+mod unread;
 mod write;
 
 use std::net::{IpAddr, SocketAddr};
@@ -76,8 +77,10 @@ pub struct Timeouts {
     pub body_idle: Duration,
     /// For a whole body.
     pub body: Duration,
-    /// For the client to take a piece of the answer.
+    /// For the client to take a piece of the answer, where memory for answers is short.
     pub stall: Duration,
+    /// The same where it is not: a slow reader holds up nobody.
+    pub patience: Duration,
     /// Until a thread is free to work on the request.
     pub queue: Duration,
     /// For running requests when the server stops.
@@ -92,6 +95,7 @@ impl Default for Timeouts {
             body_idle: Duration::from_secs(15),
             body: Duration::from_secs(120),
             stall: Duration::from_secs(30),
+            patience: Duration::from_secs(600),
             queue: Duration::from_secs(10),
             grace: Duration::from_secs(5),
         }

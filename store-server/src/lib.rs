@@ -18,6 +18,7 @@ pub mod duration;
 pub mod engine;
 pub mod http;
 pub mod lifecycle;
+mod listen;
 mod object;
 pub mod telemetry;
 

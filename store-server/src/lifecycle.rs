@@ -5,7 +5,6 @@
 //! everything; a second signal ends the process where it stands, which costs nothing that was acknowledged.
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
@@ -15,7 +14,6 @@ use anyhow::{Context as _, anyhow};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use store_disk::SystemClock;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -24,6 +22,7 @@ use crate::config::{Config, Source};
 use crate::engine::{Engine, EngineOptions};
 use crate::http::serve::serve;
 use crate::http::{self, App, Store, Timeouts};
+use crate::listen::listen;
 
 /// Threads that may be inside the engine at once: writes that wait for the log, queries, and a reserve.
 const BLOCKING_THREADS_MAX: usize = 512;
@@ -147,26 +146,6 @@ fn announce(config: &Config) {
     }
 }
 
-/// Takes the port. An empty host is every address of the machine, IPv4 and IPv6.
-async fn listen(addr: &str) -> anyhow::Result<TcpListener> {
-    let cannot = || format!("cannot listen on {addr}");
-    let candidates: Vec<SocketAddr> = match addr.strip_prefix(':') {
-        Some(port) => {
-            let port: u16 = port.parse().with_context(cannot)?;
-            vec![([0u16; 8], port).into(), ([0u8; 4], port).into()]
-        }
-        None => tokio::net::lookup_host(addr).await.with_context(cannot)?.collect(),
-    };
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for candidate in candidates {
-        match TcpListener::bind(candidate).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last).with_context(cannot)
-}
-
 /// The first SIGINT or SIGTERM, and the second one.
 fn watch_signals() -> io::Result<(oneshot::Receiver<&'static str>, oneshot::Receiver<&'static str>)> {
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -252,21 +231,5 @@ mod tests {
         assert_eq!(Shares::of(256), Shares { connections: 63, files: 63 });
         assert_eq!(Shares::of(1024), Shares { connections: 255, files: 255 });
         assert_eq!(Shares::of(1 << 20), Shares { connections: 32_768, files: 65_536 });
-    }
-
-    #[tokio::test]
-    async fn an_address_in_use_is_named_in_the_refusal() {
-        let first = listen("127.0.0.1:0").await.unwrap();
-        let addr = first.local_addr().unwrap().to_string();
-        let refusal = format!("{:#}", listen(&addr).await.unwrap_err());
-        assert!(refusal.starts_with(&format!("cannot listen on {addr}: ")), "{refusal}");
-    }
-
-    #[tokio::test]
-    async fn an_empty_host_is_every_address() {
-        let listener = listen(":0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        assert!(address.ip().is_unspecified(), "{address}");
-        tokio::net::TcpStream::connect(("127.0.0.1", address.port())).await.unwrap();
     }
 }

@@ -34,8 +34,11 @@ fn main() -> ExitCode {
     if args.version {
         return say(&format!("store-server {}", env!("CARGO_PKG_VERSION")));
     }
-    telemetry::init(args.loglevel, args.logdate);
+    telemetry::init(args.loglevel.level, args.logdate);
     telemetry::log_panics();
+    if let Some(warning) = &args.loglevel.warning {
+        tracing::warn!("{warning}");
+    }
     match run(&args) {
         Ok(code) => code,
         Err(error) => {

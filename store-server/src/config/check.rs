@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine as _;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
 
 use super::raw;
 use super::{
@@ -48,6 +49,7 @@ impl Check {
     }
 
     pub(super) fn config(&mut self, file: raw::File, path: &Path) -> Config {
+        self.sections(&file);
         let main = self.main(file.main.unwrap_or_default().0);
         let Object(raw_store) = file.metric_store.unwrap_or_default();
         self.nats(file.nats, raw_store.nats_subscriptions.as_deref());
@@ -63,6 +65,31 @@ impl Check {
             auto_frequency_s: None,
             warnings: std::mem::take(&mut self.warnings),
             new_keys: std::mem::take(&mut self.new_keys),
+        }
+    }
+
+    /// Sections that nobody reads. One that may stand for a missing one, by a slip, is no small thing: without `main` the
+    /// server would be open to all.
+    fn sections(&mut self, file: &raw::File) {
+        let is_there = [
+            ("main", file.main.is_some()),
+            ("metrics", file.metrics.is_some()),
+            ("nats", file.nats.is_some()),
+            ("metric-store", file.metric_store.is_some()),
+        ];
+        for name in &file.others {
+            let known = is_there.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            match known
+                .or_else(|| is_there.iter().find(|(known, _)| name.strip_suffix("-file") == Some(known)))
+            {
+                Some((known, false)) => {
+                    self.problem(name, format!("unknown section; it has to stand here as \"{known}\""));
+                }
+                _ => self.warn(name, "unknown section, ignored as the original does"),
+            }
+        }
+        if file.main.is_none() && !file.others.is_empty() {
+            self.problem("main", format!("missing, and nobody knows what {:?} is", file.others.join(", ")));
         }
     }
 
@@ -99,7 +126,13 @@ impl Check {
 
     fn key(&mut self, text: &str) -> Option<[u8; 32]> {
         const KEY: &str = "main.jwt-public-key";
-        match base64::engine::general_purpose::STANDARD.decode(text) {
+        // Go's decoder passes over line ends wherever they stand, and over what the last letter has too much.
+        let one_line: String = text.chars().filter(|letter| !matches!(letter, '\r' | '\n')).collect();
+        if one_line.len() < text.len() {
+            self.warn(KEY, "has line ends in it, ignored");
+        }
+        let as_go = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+        match GeneralPurpose::new(&alphabet::STANDARD, as_go).decode(one_line) {
             Ok(bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
                 Ok(key) => return Some(key),
                 Err(_) => {
@@ -131,7 +164,7 @@ impl Check {
         }
         self.new_keys.dedup();
         let nats = nats.unwrap_or_default();
-        for key in nats.keys() {
+        for key in nats.keys().map(|key| key.to_ascii_lowercase()) {
             let known = ["address", "username", "password", "creds-file-path"];
             if !known.contains(&key.as_str()) && !key.starts_with("nkey") {
                 let known = known.join(", ");
@@ -141,7 +174,8 @@ impl Check {
                 );
             }
         }
-        let address = nats.get("address").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let address = nats.iter().find(|(key, _)| key.eq_ignore_ascii_case("address"));
+        let address = address.and_then(|(_, value)| value.as_str()).unwrap_or_default();
         if !address.is_empty() || subscriptions.is_some_and(|list| !list.is_empty()) {
             self.warn("nats", "not supported yet, ignored; only what is sent over HTTP is stored");
         }
@@ -177,6 +211,10 @@ impl Check {
         let file_format = match checkpoints.file_format {
             None | Some(raw::FileFormat::Wal) => FileFormat::Wal,
             Some(raw::FileFormat::Json) => FileFormat::Json,
+            Some(raw::FileFormat::Empty) => {
+                self.warn("metric-store.checkpoints.file-format", "is empty, taken for \"wal\"");
+                FileFormat::Wal
+            }
         };
         if portable && file_format == FileFormat::Json {
             self.warn("metric-store.checkpoints.portable", "has no effect with file-format \"json\"");
@@ -260,6 +298,10 @@ impl Check {
         }
         match cleanup.mode {
             None | Some(raw::CleanupMode::Delete) => Cleanup::Delete,
+            Some(raw::CleanupMode::Empty) => {
+                self.warn("metric-store.cleanup.mode", "is empty, taken for \"delete\"");
+                Cleanup::Delete
+            }
             Some(raw::CleanupMode::Archive) => {
                 if !is_set(&cleanup.directory) {
                     self.problem("metric-store.cleanup.directory", "missing; mode \"archive\" needs it");
@@ -327,10 +369,15 @@ impl Check {
             self.problem(format!("{key}.frequency"), what);
             return None;
         };
-        let aggregation = match metric.aggregation {
-            Some(raw::Aggregation::Sum) => Aggregation::Sum,
-            Some(raw::Aggregation::Avg) => Aggregation::Avg,
-            None | Some(raw::Aggregation::Empty) => Aggregation::None,
+        let aggregation = match metric.aggregation.as_deref() {
+            Some("sum") => Aggregation::Sum,
+            Some("avg") => Aggregation::Avg,
+            None | Some("") => Aggregation::None,
+            Some(other) => {
+                let key = format!("{key}.aggregation");
+                self.warn(&key, &format!("{other:?} is not known (\"sum\", \"avg\", null), taken for null"));
+                Aggregation::None
+            }
         };
         Some(Metric { name, frequency_s, aggregation })
     }

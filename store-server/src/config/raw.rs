@@ -1,22 +1,63 @@
 //! The config file as it is written: every key, its type, and nothing about what it means.
 //!
-//! Every value may be `null`, which says the same as leaving the key out. Keys that are not here are refused.
+//! Every value may be `null`, which says the same as leaving the key out. Keys that are not here are refused, but for
+//! whole sections: the original looks only for its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::object::Object;
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Default)]
 pub(super) struct File {
     pub(super) main: Option<Object<Main>>,
     pub(super) metrics: Option<Metrics>,
     /// Checked by hand: the original knows keys of several ways to log in.
     pub(super) nats: Option<BTreeMap<String, serde_json::Value>>,
     pub(super) metric_store: Option<Object<Store>>,
+    /// Names of sections that nobody reads, in their order.
+    pub(super) others: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for File {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FileVisitor)
+    }
+}
+
+struct FileVisitor;
+
+impl<'de> Visitor<'de> for FileVisitor {
+    type Value = File;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<File, A::Error> {
+        let mut file = File::default();
+        let mut seen: Vec<String> = Vec::new();
+        // Names of sections are the one place where the original looks at the case.
+        while let Some(name) = map.next_key::<String>()? {
+            if seen.contains(&name) {
+                return Err(A::Error::custom(format_args!("section `{name}` stands here twice")));
+            }
+            match name.as_str() {
+                "main" => file.main = map.next_value()?,
+                "metrics" => file.metrics = map.next_value()?,
+                "nats" => file.nats = map.next_value()?,
+                "metric-store" => file.metric_store = map.next_value()?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    file.others.push(name.clone());
+                }
+            }
+            seen.push(name);
+        }
+        Ok(file)
+    }
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -44,18 +85,9 @@ pub(super) struct Debug {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Metric {
     pub(super) frequency: i64,
+    /// Any text: the original takes one that it does not know for none.
     #[serde(default)]
-    pub(super) aggregation: Option<Aggregation>,
-}
-
-#[derive(Debug, Clone, Copy, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Aggregation {
-    Sum,
-    Avg,
-    /// The original takes an empty text for none.
-    #[serde(rename = "")]
-    Empty,
+    pub(super) aggregation: Option<String>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -91,6 +123,9 @@ pub(super) struct Checkpoints {
 pub(super) enum FileFormat {
     Wal,
     Json,
+    /// The original takes an empty text.
+    #[serde(rename = "")]
+    Empty,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -107,6 +142,9 @@ pub(super) struct Cleanup {
 pub(super) enum CleanupMode {
     Delete,
     Archive,
+    /// The original takes an empty text.
+    #[serde(rename = "")]
+    Empty,
 }
 
 #[derive(Debug, serde::Deserialize)]

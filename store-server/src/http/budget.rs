@@ -24,6 +24,11 @@ impl Budget {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether more than half of it is held.
+    pub(super) fn is_short(&self) -> bool {
+        self.held_bytes() > self.bytes_max / 2
+    }
+
     /// A part of the budget, empty at first.
     pub(super) fn part(self: &Arc<Self>) -> Held {
         Held { budget: Arc::clone(self), bytes: 0 }

@@ -1,5 +1,6 @@
 //! The accept loop: connections, their number, their time limits, and their end.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -7,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,8 +22,12 @@ use tower::ServiceExt as _;
 use super::counters::Counters;
 use super::seats::{Answer, Seat, Seats};
 use super::self_waking::SelfWaking;
-use super::stall::StallGuard;
+use super::stall::{StallGuard, StallLimits};
+use super::unread::{Lingers, Unread};
 use super::{App, Peer, Timeouts};
+
+/// Bytes of an answer that the kernel holds for a client; it takes this twice, for what it adds to them.
+const SENT_BYTES_MAX: usize = 256 << 10;
 
 /// How many connections were open when the server was told to stop and did not end by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +118,14 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// Keeps what the kernel holds for a slow reader to a part of what it would take by itself: of four megabytes one has to
+/// be gone before more can be written, which takes a reader at 2 kB/s ten minutes.
+fn limit_what_is_on_its_way(stream: &TcpStream) {
+    if let Err(error) = setsockopt(stream, sockopt::SndBuf, &SENT_BYTES_MAX) {
+        tracing::debug!("cannot limit what the kernel holds for a client: {error}");
+    }
+}
+
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -124,20 +137,32 @@ async fn connection(
     let _open = app.counters.opened();
     // Answers are written whole; waiting for more to send only delays them. An error here shows up at the first read.
     drop(stream.set_nodelay(true));
-    let Timeouts { header, stall, .. } = app.timeouts;
+    limit_what_is_on_its_way(&stream);
+    let Timeouts { header, stall, patience, .. } = app.timeouts;
+    let lingers = Lingers::default();
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let mut request: Request = request.map(Body::new);
+        let (parts, body) = request.into_parts();
+        let unread = Unread::default();
+        let body = unread.lend(body, &parts.headers);
+        let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(Peer(peer));
-        let (answer, request_taken) = (router.clone().oneshot(request), seat.request());
-        async move { answer.await.map(|answer| answer.map(|body| Answer::new(body, request_taken))) }
+        let (answering, request_taken) = (router.clone().oneshot(request), seat.request());
+        let lingers = &lingers;
+        async move {
+            let Ok(mut response) = answering.await;
+            unread.settle(&mut response, lingers).await;
+            Ok::<_, Infallible>(response.map(|body| Answer::new(body, request_taken)))
+        }
     });
+    let limits = StallLimits { short: stall, long: patience };
+    let stream = StallGuard::new(stream, limits, Arc::clone(&app.budget), lingers.clone());
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header)
             // Who has said all and waits for the answer gets it.
             .half_close(true)
-            .serve_connection(TokioIo::new(StallGuard::new(stream, stall)), service)
+            .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

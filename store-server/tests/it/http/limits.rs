@@ -88,7 +88,8 @@ fn hasty() -> Setup {
         idle_min: Duration::from_millis(200),
         body_idle: Duration::from_millis(200),
         body: Duration::from_millis(600),
-        stall: Duration::from_millis(300),
+        stall: Duration::from_millis(100),
+        patience: Duration::from_millis(300),
         queue: Duration::from_millis(200),
         grace: Duration::from_millis(300),
     };

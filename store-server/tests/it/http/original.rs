@@ -161,3 +161,82 @@ fn odd_requests_are_answered_as_the_original_does_or_as_is_said_here() {
         }
     }
 }
+
+/// A request that is refused before its body was read, the length of the body, and whether the connection goes on.
+const REFUSED: &[(&str, u16, usize, bool)] = &[
+    ("PUT /api/query", 405, 5, true),
+    ("PUT /api/query", 405, 200_000, true),
+    ("PUT /api/query", 405, 3_000_000, false),
+    ("POST /api/nothing", 404, 200_000, true),
+    ("POST /api/nothing", 404, 3_000_000, false),
+    ("POST //api/write", 307, 200_000, true),
+    ("POST //api/write", 307, 3_000_000, false),
+    ("POST /api/free", 400, 200_000, true),
+    ("POST /api/free", 400, 3_000_000, false),
+    ("GET /api/debug", 200, 200_000, true),
+    ("GET /api/debug", 200, 3_000_000, false),
+    ("POST /api/write?cluster=%ff", 400, 3_000_000, false),
+];
+
+/// As the original: up to 256 KiB are read and forgotten.
+#[test]
+fn who_is_answered_before_the_body_was_read_gets_the_answer_and_knows_whether_to_go_on() {
+    let server = Server::start(Fake::with_series());
+    for &(target, status, bytes, goes_on) in REFUSED {
+        let (method, path) = target.split_once(' ').unwrap();
+        let mut client = Client::connect(&server);
+        let body = vec![b'x'; bytes];
+        let answer = client.request(method, path, &[], &body);
+        assert_eq!(answer.status, status, "{target}, {bytes} bytes");
+        let closes = answer.header("connection") == Some("close");
+        assert_eq!(closes, !goes_on, "{target}, {bytes} bytes: {answer:?}");
+        if goes_on {
+            assert_eq!(client.request("GET", "/api/query", &[], b"{}").status, 200, "{target}");
+        } else {
+            assert!(client.answer().is_none(), "{target}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_was_not_asked_for_is_not_asked_for_to_be_ignored() {
+    let server = Server::start(Fake::with_series());
+    let head = |target: &str| {
+        format!("{target} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    };
+    let mut client = Client::connect(&server);
+    client.send(head("PUT /api/query").as_bytes());
+    let refused = client.answer().unwrap();
+    assert_eq!((refused.status, refused.header("connection")), (405, Some("close")));
+    let mut client = Client::connect(&server);
+    client.send(head("GET /api/query").as_bytes());
+    assert_eq!(client.answer().unwrap().status, 100);
+    client.send(b"{}");
+    assert_eq!(client.answer().unwrap().status, 200);
+}
+
+#[test]
+fn bodies_are_read_in_pieces_and_by_any_name_of_their_encoding() {
+    use std::io::Write as _;
+    let server = Server::start(Fake::with_series());
+    let mut client = Client::connect(&server);
+    client.send(b"GET /api/query HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for byte in LOAD.bytes() {
+        client.send(format!("1;a=b\r\n{}\r\n", char::from(byte)).as_bytes());
+    }
+    client.send(b"0\r\nTrailer: x\r\n\r\n");
+    assert!(client.answer().unwrap().text().contains(FOUND));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(LOAD.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    for (encoding, body, status) in [
+        ("gzip", gzip.as_slice(), 200),
+        ("GZIP", &gzip, 200),
+        ("x-gzip", &gzip, 200),
+        ("identity", LOAD.as_bytes(), 200),
+        ("br", &gzip, 415),
+    ] {
+        let answer = client.request("GET", "/api/query", &[("Content-Encoding", encoding)], body);
+        assert_eq!(answer.status, status, "{encoding}: {answer:?}");
+    }
+}
