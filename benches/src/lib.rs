@@ -29,6 +29,7 @@ pub fn options(fleet: &Fleet, directory: PathBuf) -> EngineOptions {
         format: FileFormat::Wal,
         portable: false,
         directory,
+        min_free_bytes: None,
         max_wal_bytes: 0,
         log_segment_bytes: LOG_SEGMENT_BYTES,
         open_files_max: OPEN_FILES,

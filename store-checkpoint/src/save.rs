@@ -12,6 +12,7 @@ use store_disk::{Disk, Lineage};
 
 use crate::blockfile::{BlockFile, BlockFileError, FloorsFrame, Moved};
 use crate::durable::DurableDirs;
+use crate::files::directory_of;
 use crate::parallel::map_hosts;
 
 /// Above so many files one sync of the whole file system is cheaper than one for each.
@@ -59,6 +60,14 @@ pub enum SaveError {
     #[error("cannot sync the file system of {path}")]
     SyncAll {
         /// The checkpoint directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file was synced, and is not to be found under its name: somebody removed it, or its directory.
+    #[error("{path} is gone")]
+    Gone {
+        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -138,6 +147,13 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// A sync of all says nothing about names that were taken away.
+    fn find(&mut self, disk: &dyn Disk) -> Result<(), SaveError> {
+        let Some(path) = self.file.as_ref().map(BlockFile::path) else { return Ok(()) };
+        let gone = |source| SaveError::Gone { path: path.to_owned(), source };
+        disk.identity(path).map(drop).map_err(gone)
+    }
+
     fn map(&mut self) {
         if let Some(file) = self.file.as_mut().filter(|_| self.failed.is_none()) {
             self.moved = file.map_blocks();
@@ -197,6 +213,11 @@ impl Saver {
             let jobs = turn.iter().map(|&at| self.job(at, &work[at])).collect();
             for job in self.save_turn(catalog, jobs) {
                 self.written_bytes += job.written_bytes;
+                if job.failed.is_some() {
+                    // It may have been removed under us: made anew, or found, by the next try.
+                    self.dirs.forget(&job.dir);
+                    self.dirs.forget(directory_of(&job.dir));
+                }
                 if let Some(file) = job.file {
                     self.keep_or_give_up(job.dir, file, job.is_new, job.failed.as_ref());
                 }
@@ -222,7 +243,9 @@ impl Saver {
         let waiting = jobs.iter().filter(|job| locked(job).failed.is_none()).count();
         let synced = if waiting > SYNC_EACH_MAX { disk.sync_all(&self.directory) } else { Ok(false) };
         match synced {
-            Ok(true) => {}
+            Ok(true) => {
+                map_hosts(&jobs, threads, |job| locked(job).step(|job| job.find(disk)));
+            }
             Ok(false) => {
                 map_hosts(&jobs, threads, |job| locked(job).step(|job| job.sync(disk)));
             }

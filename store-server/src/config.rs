@@ -84,6 +84,9 @@ pub struct Store {
     pub portable: bool,
     /// Directory of the checkpoints and of the log.
     pub directory: PathBuf,
+    /// Free bytes of the file system below which the log counts as full; `None`: 64 MiB, or a twentieth of a smaller
+    /// file system.
+    pub min_free_bytes: Option<u64>,
     /// Log bytes per host that trigger saving; 0 = none.
     pub max_wal_bytes: u64,
     /// What becomes of old files.
@@ -267,6 +270,7 @@ impl Config {
                 file_format: FileFormat::Wal,
                 portable: false,
                 directory: PathBuf::from(DEFAULT_DIRECTORY),
+                min_free_bytes: None,
                 max_wal_bytes: 0,
                 cleanup: Cleanup::Delete,
                 wal_sync: WalSync::Interval,
@@ -291,6 +295,7 @@ impl Config {
             format: store.file_format,
             portable: store.portable,
             directory: store.directory.clone(),
+            min_free_bytes: store.min_free_bytes,
             max_wal_bytes: store.max_wal_bytes,
             log_segment_bytes: LOG_SEGMENT_BYTES,
             open_files_max: OPEN_FILES,

@@ -15,12 +15,14 @@ mod answer;
 mod ask;
 mod background;
 mod checkpoint;
+mod ground;
 mod heal;
 mod load;
 mod maintain;
 mod numbering;
 mod open;
 mod options;
+mod problems;
 mod replay;
 mod roll;
 mod save;
@@ -40,7 +42,7 @@ use store_checkpoint::durable::DurableDirs;
 use store_checkpoint::save::Saver;
 use store_core::host::{Host, Placing};
 use store_core::{Store, Timestamp};
-use store_disk::{Clock, Disk, DiskLock, Lineage};
+use store_disk::{Clock, Disk, Lineage};
 use store_wal::{Found, Log, Until};
 
 pub use answer::{
@@ -48,14 +50,17 @@ pub use answer::{
     ReadRequest, Series, StopReport, Unready, WriteReport,
 };
 pub use ask::LastHosts;
+pub use ground::AtRisk;
 pub use options::{
     Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption,
     OPEN_FILES, OpenError, WalSync,
 };
+pub use problems::Problem;
 pub use status::{MemoryStatus, Status};
 pub use write::{Taken, TryWrite};
 
 use self::background::Background;
+use self::ground::Ground;
 use self::load::OnDisk;
 use self::scribe::{Announced, Scribe};
 use self::status::Counters;
@@ -92,7 +97,8 @@ pub struct Engine {
     last: Mutex<maintain::LastDone>,
     background: Background,
     stopped: AtomicBool,
-    _lock: Box<dyn DiskLock>,
+    /// The directory, locked.
+    ground: Ground,
 }
 
 impl Engine {
@@ -115,6 +121,11 @@ impl Engine {
     fn wanted_from(&self) -> Timestamp {
         let newest = self.newest.load(Ordering::Relaxed);
         self.now().min(newest).saturating_sub(self.options.retention_s)
+    }
+
+    /// Ends a pass over many hosts: what failed in it is said in one line a kind.
+    pub(super) fn tell_problems(&self) {
+        self.counters.tell();
     }
 
     /// Whether blocks are saved as portable dumps rather than into block files.

@@ -9,6 +9,7 @@ use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -35,6 +36,8 @@ const DESCRIPTORS_USUAL: u64 = 1024;
 const CONNECTIONS: RangeInclusive<u64> = 3..=32_768;
 /// Least and most block files that are kept open.
 const FILES: RangeInclusive<u64> = 1..=65_536;
+/// How often systemd may be told how the store does.
+const CONDITION_EVERY: Duration = Duration::from_secs(5);
 /// Exit code after a second signal: as a shell gives it for a process that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 
@@ -105,6 +108,7 @@ async fn serve_and_save(
     );
     notify(NotifyState::Ready);
     let watchdog = tokio::spawn(feed_watchdog());
+    let status = tokio::spawn(tell_condition(Arc::clone(&engine)));
     let served = serve(listener, router, app, shares.connections, async {
         // The sender is gone only when the runtime ends.
         let name = stop.await.unwrap_or("end of the runtime");
@@ -119,11 +123,18 @@ async fn serve_and_save(
         .await
         .map_err(|_| anyhow!("the stop failed; what was acknowledged is in the log"))?;
     watchdog.abort();
-    for problem in &report.problems {
+    status.abort();
+    let Some((last, others)) = report.problems.split_last() else {
+        tracing::info!("stopped");
+        return Ok(ExitCode::SUCCESS);
+    };
+    for problem in others {
         tracing::error!("{problem}");
     }
-    tracing::info!("stopped");
-    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    notify(NotifyState::Status(last));
+    // The last line says why it was no clean stop.
+    crate::telemetry::critical(&format!("stopped: {last}"));
+    Ok(ExitCode::FAILURE)
 }
 
 /// Says what the server is about to do, and what in the config has no effect.
@@ -185,6 +196,22 @@ async fn feed_watchdog() {
     loop {
         ticks.tick().await;
         notify(NotifyState::Watchdog);
+    }
+}
+
+/// Tells systemd how the store does, whenever that changes.
+async fn tell_condition(engine: Arc<Engine>) {
+    let mut told = String::new();
+    let mut ticks = tokio::time::interval(CONDITION_EVERY);
+    loop {
+        ticks.tick().await;
+        let asked = Arc::clone(&engine);
+        // It may ask the disk.
+        let Ok(now) = tokio::task::spawn_blocking(move || asked.condition()).await else { return };
+        if now != told {
+            notify(NotifyState::Status(&now));
+            told = now;
+        }
     }
 }
 

@@ -95,6 +95,11 @@ impl State {
         Appended::At { first, last, logged: false }
     }
 
+    /// Whether the frame at `position` is on disk for certain: in a segment of an earlier process, or synced.
+    pub(crate) fn is_synced(&self, position: LogPos) -> bool {
+        position < self.first || position < self.synced && !self.is_lost(position)
+    }
+
     fn is_lost(&self, position: LogPos) -> bool {
         position < self.first || self.lost.iter().any(|range| range.contains(&position))
     }

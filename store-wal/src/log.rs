@@ -190,6 +190,12 @@ impl Log {
         self.core.commit(None, until)
     }
 
+    /// Whether the frame at `position` is on disk for certain, also while the log is degraded: it was synced, or it is of
+    /// an earlier process.
+    pub fn is_synced(&self, position: LogPos) -> bool {
+        self.core.lock().is_synced(position)
+    }
+
     /// S: the log is needed from here on, as far as [`retire`](Log::retire) was told.
     pub fn start(&self) -> LogPos {
         self.core.lock().start

@@ -303,6 +303,15 @@ impl Disk for Probed {
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.0.disk.remove_dir(path)
     }
+    fn resolve(&self, dir: &Path) -> io::Result<PathBuf> {
+        self.0.disk.resolve(dir)
+    }
+    fn identity(&self, path: &Path) -> io::Result<store_disk::Identity> {
+        self.0.disk.identity(path)
+    }
+    fn space(&self, dir: &Path) -> io::Result<store_disk::Space> {
+        self.0.disk.space(dir)
+    }
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.0.disk.lock(dir)
     }

@@ -200,6 +200,15 @@ impl Disk for Rotten {
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.0.remove_dir(path)
     }
+    fn resolve(&self, dir: &Path) -> io::Result<std::path::PathBuf> {
+        self.0.resolve(dir)
+    }
+    fn identity(&self, path: &Path) -> io::Result<store_disk::Identity> {
+        self.0.identity(path)
+    }
+    fn space(&self, dir: &Path) -> io::Result<store_disk::Space> {
+        self.0.space(dir)
+    }
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.0.lock(dir)
     }

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -28,6 +28,24 @@ pub struct Entry {
     pub name: OsString,
     /// What stands behind the name.
     pub kind: EntryKind,
+}
+
+/// Which file or directory it is, whatever its name: two are equal only for the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Number of the file system.
+    pub device: u64,
+    /// Number within it. Not given out again while somebody has the file or directory open.
+    pub inode: u64,
+}
+
+/// The room on a file system, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What this process may still use.
+    pub free_bytes: u64,
+    /// What there is in all.
+    pub total_bytes: u64,
 }
 
 /// A file that was created by this process and is written from front to back.
@@ -55,7 +73,10 @@ pub trait DiskFile: Send + std::fmt::Debug {
 }
 
 /// Holds the lock of a directory until it is dropped.
-pub trait DiskLock: Send + Sync + std::fmt::Debug {}
+pub trait DiskLock: Send + Sync + std::fmt::Debug {
+    /// Which directory is locked, whatever its name is now. Its number is not given out again while it is locked.
+    fn identity(&self) -> Identity;
+}
 
 /// A file system as the store uses it.
 ///
@@ -160,6 +181,25 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// What the system says, also that it is not empty.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The path of a directory that exists: where its last component is a symbolic link, the path that it leads to;
+    /// otherwise the path as it was given.
+    ///
+    /// # Errors
+    /// `NotFound` where the path, or what the link names, does not exist; `NotADirectory`; what the system says.
+    fn resolve(&self, dir: &Path) -> io::Result<PathBuf>;
+
+    /// Which file or directory the path leads to now. A symbolic link at its end is not followed.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn identity(&self, path: &Path) -> io::Result<Identity>;
+
+    /// The room on the file system that holds `dir`.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
 
     /// Takes the exclusive lock (flock) of a directory; fails with `WouldBlock` if another process has it.
     ///

@@ -2,6 +2,7 @@
 //!
 //! * [`Disk`] is everything the store does to a file system; [`RealDisk`] does it, [`SimDisk`] pretends to,
 //!   keeps what is written apart from what is synced, and can crash or fail at any call.
+//! * [`HeldDisk`] refuses what would go to another directory than the one that was locked.
 //! * [`Clock`] is the only source of wall-clock time.
 //! * [`frame`] is the checksummed unit that log segments and block files are made of; its seeds come from the
 //!   [`Lineage`] of the store.
@@ -14,13 +15,15 @@
 pub mod clock;
 pub mod disk;
 pub mod frame;
+mod held;
 mod lineage;
 mod real;
 pub mod replace;
 pub mod sim;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use disk::{Disk, DiskFile, DiskLock, Entry, EntryKind};
+pub use disk::{Disk, DiskFile, DiskLock, Entry, EntryKind, Identity, Space};
+pub use held::{HeldDisk, PathLost};
 pub use lineage::Lineage;
 pub use real::RealDisk;
 pub use sim::SimDisk;

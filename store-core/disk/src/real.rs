@@ -3,13 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::disk::{Disk, DiskFile, DiskLock, Entry, EntryKind};
+use crate::disk::{Disk, DiskFile, DiskLock, Entry, EntryKind, Identity, Space};
 use crate::replace::directory_of;
 
 /// Maps that Linux allows a process, unless `vm.max_map_count` says otherwise.
@@ -236,11 +236,36 @@ impl Disk for RealDisk {
         retry(|| fs::remove_dir(path))
     }
 
+    fn resolve(&self, dir: &Path) -> io::Result<PathBuf> {
+        let metadata = fs::symlink_metadata(dir)?;
+        if metadata.is_symlink() {
+            let target = fs::canonicalize(dir)?;
+            return if target.is_dir() { Ok(target) } else { Err(io::ErrorKind::NotADirectory.into()) };
+        }
+        if metadata.is_dir() { Ok(dir.to_owned()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Identity> {
+        Ok(identity_of(&fs::symlink_metadata(path)?))
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let found = retry(|| Ok(nix::sys::statvfs::statvfs(dir)?))?;
+        #[expect(clippy::useless_conversion, reason = "their width differs between systems")]
+        let (unit, free, total) = (
+            u64::from(found.fragment_size()),
+            u64::from(found.blocks_available()),
+            u64::from(found.blocks()),
+        );
+        Ok(Space { free_bytes: free.saturating_mul(unit), total_bytes: total.saturating_mul(unit) })
+    }
+
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DiskLock>> {
         let locked = open_dir(dir)?;
         locked.try_lock().map_err(io::Error::from)?;
         self.file_system(dir)?;
-        Ok(Box::new(RealLock { _dir: locked }))
+        let identity = identity_of(&locked.metadata()?);
+        Ok(Box::new(RealLock { _dir: locked, identity }))
     }
 }
 
@@ -270,9 +295,18 @@ impl DiskFile for RealFile {
 #[derive(Debug)]
 struct RealLock {
     _dir: File,
+    identity: Identity,
 }
 
-impl DiskLock for RealLock {}
+impl DiskLock for RealLock {
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+}
+
+fn identity_of(metadata: &fs::Metadata) -> Identity {
+    Identity { device: metadata.dev(), inode: metadata.ino() }
+}
 
 /// One map of the budget, given back when dropped.
 #[derive(Debug)]

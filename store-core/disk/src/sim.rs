@@ -13,8 +13,8 @@
 //! * Where a lost append is followed by one that persisted, its bytes read as zeros ([`Keep::Random`]: or as
 //!   garbage, or as bytes of another file); at the end the file is shorter.
 //!
-//! Everything is deterministic: the same calls give the same images. Not modelled: links, permissions, the
-//! space on the device (inject `ENOSPC`), and processes that share a directory, but for its lock.
+//! Everything is deterministic: the same calls give the same images. Not modelled: links, permissions (inject
+//! `EACCES`), the space that names take ([`set_capacity`](SimDisk::set_capacity) bounds contents), and processes that share a directory, but for its lock.
 //!
 //! ```
 //! use std::path::Path;
@@ -43,7 +43,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::disk::{Disk, DiskFile, DiskLock, Entry};
+use crate::disk::{Disk, DiskFile, DiskLock, Entry, Identity, Space};
 
 mod fault;
 mod file;
@@ -101,6 +101,14 @@ impl SimDisk {
             Verdict::Done(error) => work(&mut state).and(Err(error)),
             Verdict::Fail(error) | Verdict::Lose(error) | Verdict::Short(_, error) => Err(error),
         }
+    }
+
+    /// Looks at something without being counted as a call: between two calls that are counted nothing changes that a
+    /// crash could show.
+    fn look<T>(&self, op: Op, path: &Path, work: impl FnOnce(&State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.state();
+        state.script.look(op, path).into_result()?;
+        work(&state)
     }
 }
 
@@ -185,6 +193,18 @@ impl Disk for SimDisk {
         self.call(Op::RemoveDir, path, None, |state| state.remove_dir(path))
     }
 
+    fn resolve(&self, dir: &Path) -> io::Result<PathBuf> {
+        self.look(Op::Resolve, dir, |state| state.dir(dir).map(|_| dir.to_owned()))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Identity> {
+        self.look(Op::Identity, path, |state| Ok(identity_of(state.resolve(path)?)))
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.look(Op::Space, dir, |state| state.dir(dir).map(|_| state.space()))
+    }
+
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DiskLock>> {
         let ino = self.call(Op::Lock, dir, None, |state| {
             let ino = state.dir(dir)?;
@@ -216,6 +236,11 @@ impl DiskFile for SimFile {
             }
             Verdict::Fail(error) | Verdict::Lose(error) => (&[][..], Err(error)),
         };
+        let room = usize::try_from(state.space().free_bytes).unwrap_or(usize::MAX);
+        if let Some(fits) = bytes.get(..room).filter(|fits| fits.len() < bytes.len()) {
+            state.append(self.ino, fits);
+            return Err(errno(libc::ENOSPC));
+        }
         state.append(self.ino, bytes);
         result
     }
@@ -241,7 +266,15 @@ struct SimLock {
     ino: Ino,
 }
 
-impl DiskLock for SimLock {}
+impl DiskLock for SimLock {
+    fn identity(&self) -> Identity {
+        identity_of(self.ino)
+    }
+}
+
+fn identity_of(ino: Ino) -> Identity {
+    Identity { device: 0, inode: ino }
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {

@@ -207,6 +207,9 @@ impl Check {
         let checkpoint_interval_s = self.checkpoint_interval(store.checkpoint_interval, checkpoints.interval);
         let max_wal_bytes =
             self.at_least("metric-store.checkpoints.max-wal-size", checkpoints.max_wal_size, 0, 0);
+        const MIN_FREE: &str = "metric-store.checkpoints.min-free-bytes";
+        let min_free_bytes = self.ours(MIN_FREE, checkpoints.min_free_bytes);
+        let min_free_bytes = min_free_bytes.map(|bytes| self.at_least(MIN_FREE, Some(bytes), 0, 0));
         let portable = self.ours("metric-store.checkpoints.portable", checkpoints.portable).unwrap_or(false);
         let file_format = match checkpoints.file_format {
             None | Some(raw::FileFormat::Wal) => FileFormat::Wal,
@@ -251,6 +254,7 @@ impl Check {
                     .filter(|text| !text.is_empty())
                     .unwrap_or_else(|| DEFAULT_DIRECTORY.into()),
             ),
+            min_free_bytes,
             max_wal_bytes,
             cleanup,
             wal_sync,

@@ -113,6 +113,7 @@ pub(super) struct Checkpoints {
     pub(super) file_format: Option<FileFormat>,
     pub(super) directory: Option<String>,
     pub(super) max_wal_size: Option<i64>,
+    pub(super) min_free_bytes: Option<i64>,
     pub(super) portable: Option<bool>,
     /// Where the older layout has `checkpoint-interval`.
     pub(super) interval: Option<String>,

@@ -89,7 +89,7 @@ fn our_keys_are_known_and_listed_as_ours() {
         r#""require-roles": false"#,
         "",
         r#", "wal-sync": "always", "wal-sync-interval": "250ms", "max-future": "1h",
-           "checkpoints": {"portable": true},
+           "checkpoints": {"portable": true, "min-free-bytes": 1234},
            "limits": {"body-bytes": 1000, "decoded-bytes": 2000, "points": 3000, "name-bytes": 100, "hosts": 5,
                       "series": 6, "metrics": 7},
            "nats-subscriptions": [{"subscribe-to": "a", "cluster-tag": "x", "stream": "s"},
@@ -98,7 +98,7 @@ fn our_keys_are_known_and_listed_as_ours() {
     assert!(!config.main.require_roles);
     let store = &config.store;
     assert_eq!((store.wal_sync, store.wal_sync_interval), (WalSync::Always, Duration::from_millis(250)));
-    assert_eq!((store.max_future_s, store.portable), (3600, true));
+    assert_eq!((store.max_future_s, store.portable, store.min_free_bytes), (3600, true, Some(1234)));
     let limits = Limits {
         body_bytes: 1000,
         decoded_bytes: 2000,
@@ -115,6 +115,7 @@ fn our_keys_are_known_and_listed_as_ours() {
         keys,
         [
             "main.require-roles",
+            "metric-store.checkpoints.min-free-bytes",
             "metric-store.checkpoints.portable",
             "metric-store.limits",
             "metric-store.max-future",
@@ -123,6 +124,16 @@ fn our_keys_are_known_and_listed_as_ours() {
             "metric-store.wal-sync-interval",
         ]
     );
+}
+
+#[test]
+fn the_room_that_is_left_free_is_no_negative_number_and_by_default_the_disk_decides() {
+    let with = |bytes: &str| minimal("", "", &format!(r#", "checkpoints": {{"min-free-bytes": {bytes}}}"#));
+    assert_eq!(good(&with("0")).store.min_free_bytes, Some(0));
+    assert_eq!(good(&minimal("", "", "")).store.min_free_bytes, None);
+    assert_eq!(Config::embedded(10).store.min_free_bytes, None);
+    let error = parse(with("-1").as_bytes(), Path::new("c.json")).unwrap_err().to_string();
+    assert!(error.contains("metric-store.checkpoints.min-free-bytes: "), "{error}");
 }
 
 #[test]

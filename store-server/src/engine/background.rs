@@ -11,7 +11,7 @@ use super::Engine;
 use super::answer::StopReport;
 use super::open::describe;
 use super::options::WalSync;
-use super::save::Seal;
+use super::save::{Saved, Seal};
 use super::waiting::Phase;
 
 /// How often maintenance looks whether something is due.
@@ -138,22 +138,13 @@ impl Engine {
         if !self.background.end(STOP_PATIENCE) {
             problems.push(format!("a background writer did not end within {STOP_PATIENCE:?}"));
         }
-        // What was logged is on disk first: whatever fails below is in the log then.
-        self.heal();
-        if let Err(e) = self.log.flush(Until::Synced) {
-            problems.push(format!("the log could not be synced: {}", describe(&e)));
+        let saved = self.save_the_rest();
+        if let Some(problem) = self.left_unsaved(saved) {
+            problems.push(problem);
         }
-        if self.waiting.phase() != Phase::Ready {
+        self.tell_problems();
+        if self.waiting.phase() != Phase::Ready || self.ground.lost().is_some() {
             return StopReport { problems };
-        }
-        self.seal(Seal::All);
-        let mut saved = self.save_all();
-        if saved.failed + saved.left > 0 {
-            // To a new file this time.
-            saved = self.save_all();
-        }
-        if saved.failed > 0 {
-            problems.push(format!("{} hosts could not be saved: the log holds their samples", saved.failed));
         }
         if saved.left > 0 {
             problems.push(format!(
@@ -181,6 +172,65 @@ impl Engine {
             }
         }
         StopReport { problems }
+    }
+
+    /// Saves everything, with all the room there is. What is in no file is in the log afterwards, if that can be.
+    fn save_the_rest(&self) -> Saved {
+        if self.ground.lost().is_some() {
+            return Saved::default();
+        }
+        let is_ready = self.waiting.phase() == Phase::Ready;
+        if self.log.is_degraded() {
+            // Files first: they take less room than the log does.
+            if is_ready {
+                self.seal(Seal::All);
+                self.save_all();
+            }
+            self.heal();
+        }
+        // What was logged is on disk first: whatever fails below is in the log then.
+        if let Err(e) = self.log.flush(Until::Synced)
+            && !self.is_all_saved()
+        {
+            tracing::error!(error = %describe(&e), "the log could not be synced");
+        }
+        if !is_ready {
+            return Saved::default();
+        }
+        self.seal(Seal::All);
+        let saved = self.save_all();
+        // To a new file the second time.
+        if saved.failed + saved.left > 0 { self.save_all() } else { saved }
+    }
+
+    /// What a stop could not save, and what that means: for a person who is tired.
+    fn left_unsaved(&self, saved: Saved) -> Option<String> {
+        let at_risk = self.at_risk();
+        if let Some(why) = self.ground.lost() {
+            let only = if at_risk.is_nothing() {
+                "nothing else was in memory".to_owned()
+            } else {
+                format!("LOST: {at_risk}, which were only in memory")
+            };
+            return Some(format!(
+                "{why}: what its files hold went with it, so look for the directory first; {only}. Nothing was written \
+                 to what stands under its name now"
+            ));
+        }
+        if !at_risk.is_nothing() {
+            let why = self.log.stats().last_error.unwrap_or_default();
+            return Some(format!(
+                "LOST: {at_risk}, which could be written neither to files nor to the log ({why}). What was saved or \
+                 logged before is kept, and the next start reads it. Make room, or repair the disk, before that"
+            ));
+        }
+        (saved.failed > 0).then(|| {
+            format!(
+                "{} hosts could not be saved to files; nothing is lost: the log holds their samples, and the next \
+                 start reads them. Leave the directory `.wal` as it is",
+                saved.failed
+            )
+        })
     }
 
     fn is_all_saved(&self) -> bool {

@@ -18,6 +18,7 @@ use super::Engine;
 use super::load::OnDisk;
 use super::open::describe;
 use super::options::FileFormat;
+use super::problems::Grade;
 use super::save::{Saved, Seal};
 use super::waiting::Phase;
 
@@ -121,11 +122,12 @@ impl Engine {
                 Ok(blocks) => saved.blocks += blocks,
                 Err(e) => {
                     saved.failed += 1;
-                    let (cluster, host) = (host.cluster(), host.name());
-                    tracing::error!(cluster, host, error = e, "host could not be dumped: tried again");
+                    let what = "host could not be dumped: tried again";
+                    self.counters.trouble(Grade::Error, what, &self.host_dir(host), &e);
                 }
             }
         }
+        self.ground.note_saves(saved.failed);
         self.counters.blocks_saved.add(saved.blocks);
         self.counters.saves_failed.add(saved.failed);
         self.counters.saves.add(1);

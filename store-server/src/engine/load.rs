@@ -26,6 +26,7 @@ use store_wal::v1;
 
 use super::Engine;
 use super::open::{describe, front_of};
+use super::problems::Grade;
 use super::roll::Unrolled;
 use super::scribe::stamp;
 use super::tail::{Frame, LogTail};
@@ -146,7 +147,9 @@ impl Engine {
         self.counters.replayed(&tail);
         for (cluster, host) in tail.hosts() {
             if self.store.found_host(cluster, host).is_err() {
-                tracing::error!(cluster, host, "more hosts than allowed: its log rows are not replayed");
+                let dir = self.options.directory.join(cluster).join(host);
+                let what = "more hosts than allowed: its log rows are not replayed";
+                self.counters.trouble(Grade::Error, what, &dir, "limits.hosts");
             }
         }
         self.store.set_hosts_begin_loading(false);
@@ -173,6 +176,7 @@ impl Engine {
             self.log.degrade("segments of an earlier process could not be synced");
         }
         self.waiting.finish();
+        self.tell_problems();
         self.prune();
         let (hosts, series) = (self.store.host_count(), self.store.series());
         tracing::info!(hosts, series, "everything is loaded");
@@ -242,12 +246,11 @@ impl Engine {
     pub(super) fn set_aside(&self, path: &Path, why: &str) {
         match files::set_aside(&*self.disk, path) {
             Ok(aside) => {
-                tracing::warn!(path = %path.display(), aside = %aside.display(), why, "unreadable file set aside");
-                self.counters.problem("unreadable: set aside", &aside);
+                self.counters.trouble(Grade::Warning, "unreadable: set aside", &aside, why);
             }
             Err(e) => {
-                tracing::error!(path = %path.display(), why, error = %describe(&e), "unreadable file could not be set aside");
-                self.counters.problem("unreadable, and could not be set aside", path);
+                let what = "unreadable, and could not be set aside";
+                self.counters.trouble(Grade::Error, what, path, &format!("{why}; {}", describe(&e)));
             }
         }
         self.counters.files_set_aside.add(1);
@@ -277,7 +280,8 @@ impl<'a> Loading<'a> {
 
     /// The disk does not give a file: its bytes may be fine, so that it is tried again.
     fn cannot_read(&mut self, path: &Path, why: &dyn std::error::Error) {
-        tracing::warn!(path = %path.display(), error = %describe(why), "cannot be read: tried again");
+        let what = "cannot be read: tried again";
+        self.engine.counters.trouble(Grade::Warning, what, path, &describe(why));
         self.unreadable.push(path.to_owned());
     }
 
@@ -354,7 +358,8 @@ impl<'a> Loading<'a> {
             let is_list = is_list.is_some_and(|rest| rest.starts_with(b"."));
             if is_list || front_of(&front).lineage == Some(self.engine.lineage) {
                 if let Err(e) = self.engine.disk.remove(&path) {
-                    tracing::warn!(path = %path.display(), error = %e, "half-written file could not be removed");
+                    let what = "half-written file could not be removed";
+                    self.engine.counters.trouble(Grade::Warning, what, &path, &e.to_string());
                 }
             } else {
                 self.engine.counters.foreign_files.add(1);
@@ -397,8 +402,8 @@ impl<'a> Loading<'a> {
                 continue;
             }
             for damage in &index.damage {
-                tracing::warn!(path = %path.display(), offset = damage.offset, bytes = damage.bytes, "damage in a block file");
-                self.engine.counters.problem("damaged in part", path);
+                let why = format!("{} bytes at byte {}", damage.bytes, damage.offset);
+                self.engine.counters.trouble(Grade::Warning, "damaged in part", path, &why);
             }
             files.push(Indexed { path: path.clone(), index, mapped });
         }
@@ -454,8 +459,8 @@ impl<'a> Loading<'a> {
                     continue;
                 }
                 let Some(shape) = self.shape(entry.header.shape) else {
-                    tracing::error!(path = %file.path.display(), offset = entry.offset, "block whose shape is nowhere");
-                    self.engine.counters.problem("block whose shape is nowhere", &file.path);
+                    let (what, why) = ("block whose shape is nowhere", format!("at byte {}", entry.offset));
+                    self.engine.counters.trouble(Grade::Error, what, &file.path, &why);
                     continue;
                 };
                 let block = entry.block(shape).map(|block| if file.mapped { block } else { block.on_heap() });
@@ -468,8 +473,8 @@ impl<'a> Loading<'a> {
                     Ok(block) if !ours => found.push(Arc::new(block.restamped(Stamp::ZERO))),
                     Ok(block) => found.push(Arc::new(block)),
                     Err(e) => {
-                        tracing::error!(path = %file.path.display(), offset = entry.offset, error = %e, "block cannot be used");
-                        self.engine.counters.problem("block cannot be used", &file.path);
+                        let why = format!("at byte {}: {e}", entry.offset);
+                        self.engine.counters.trouble(Grade::Error, "block cannot be used", &file.path, &why);
                     }
                 }
             }

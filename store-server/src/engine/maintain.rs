@@ -18,6 +18,7 @@ use super::Engine;
 use super::load::newest_slot;
 use super::open::describe;
 use super::options::Cleanup;
+use super::problems::Grade;
 use super::roll::ROLL_BYTES_MAX;
 use super::save::{Saved, Seal};
 use super::scribe::stamp;
@@ -37,6 +38,8 @@ const VERIFY_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of log that a start replays in ten seconds on one core, by a cautious guess.
 const REPLAY_BYTES_MAX: u64 = 800 << 20;
+
+const NOT_CLEANED: &str = "directory could not be cleaned up: tried again";
 
 /// When what was done last, by the clock, seconds.
 #[derive(Debug, Default)]
@@ -60,10 +63,17 @@ impl Engine {
     /// Does what is due. Called twice a second in the background; a harness calls it when it likes.
     pub fn tick(&self) {
         let now = self.clock.now_s();
-        if self.log.is_degraded() {
+        self.maintain(now);
+        self.tell_problems();
+    }
+
+    fn maintain(&self, now: Timestamp) {
+        let may_log = self.look_around(now);
+        if may_log && self.log.is_degraded() {
             self.heal();
         }
-        if self.log.needs_switch()
+        if may_log
+            && self.log.needs_switch()
             && let Err(e) = self.log.switch()
         {
             tracing::error!(error = %describe(&e), "the log could not go on to its next segment");
@@ -203,16 +213,10 @@ impl Engine {
     pub(super) fn report_rotten(&self, host: &Host, block: &Block) {
         let (cluster, name, header) = (host.cluster(), host.name(), block.header());
         let (from, to, columns) = (header.base, header.end(), header.columns);
-        tracing::error!(
-            cluster,
-            host = name,
-            from,
-            to,
-            columns,
-            "block fails its checksum: what only it held is lost"
-        );
+        let why = format!("{columns} columns of {cluster}/{name} from {from} to {to}");
+        let what = "block fails its checksum: what only it held is lost";
         self.counters.blocks_damaged.add(1);
-        self.counters.problem("block fails its checksum: what only it held is lost", &self.host_dir(host));
+        self.counters.trouble(Grade::Error, what, &self.host_dir(host), &why);
     }
 
     fn drop_before(&self, time: Timestamp) {
@@ -302,16 +306,25 @@ impl Engine {
             Ok(newest.map_or(Holds::Unknown { number }, Holds::Newest))
         };
         let mut removed = 0;
-        let dirs = HostDirs::list(&*self.disk, &self.options.directory).map(|dirs| dirs.hosts);
-        for dir in dirs.unwrap_or_default() {
+        let dirs = match HostDirs::list(&*self.disk, &self.options.directory) {
+            Ok(dirs) => dirs.hosts,
+            Err(e) => {
+                self.counters.trouble(Grade::Warning, NOT_CLEANED, &self.options.directory, &describe(&e));
+                Vec::new()
+            }
+        };
+        for dir in dirs {
             match self.cleaner.clean_host(&*self.disk, &dir.path, limits, &holds) {
                 Ok(cleaned) => {
                     removed += cleaned.removed.len() as u64;
                     for (path, e) in cleaned.failed {
-                        tracing::warn!(path = %path.display(), error = %e, "old file could not be removed");
+                        let what = "old file could not be removed: tried again";
+                        self.counters.trouble(Grade::Warning, what, &path, &e.to_string());
                     }
                 }
-                Err(e) => tracing::warn!(error = %describe(&e), "host directory could not be cleaned up"),
+                Err(e) => {
+                    self.counters.trouble(Grade::Warning, NOT_CLEANED, &dir.path, &describe(&e));
+                }
             }
         }
         self.counters.files_removed.add(removed);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
@@ -15,11 +15,12 @@ use store_core::Timestamp;
 use store_core::line;
 use store_core::metric::{Aggregation as CoreAggregation, Catalog, Metric};
 use store_core::store::{Limits, Store};
-use store_disk::{Clock, Disk, Lineage, RealDisk, SystemClock};
+use store_disk::{Clock, Disk, HeldDisk, Lineage, RealDisk, SystemClock};
 use store_wal::{Log, LogOptions, LogPos};
 
 use super::answer::CleanupReport;
 use super::background::Background;
+use super::ground::{self, Ground};
 use super::options::{Aggregation, EngineOptions, OpenError};
 use super::scribe::Announced;
 use super::status::Counters;
@@ -34,7 +35,8 @@ impl Engine {
     /// [`run_background`](Self::run_background) or [`load_all`](Self::load_all) reads what they hold.
     ///
     /// # Errors
-    /// The directory cannot be used, or another process has it. Nothing else refuses a start.
+    /// The directory cannot be used or not be written to, or another process has it. Nothing else refuses a start:
+    /// on a full disk, without descriptors, or after an I/O error it serves from memory until the log works.
     pub fn open(options: EngineOptions) -> Result<Self, OpenError> {
         Self::open_with(options, Arc::new(RealDisk::default()), Arc::new(SystemClock))
     }
@@ -44,17 +46,25 @@ impl Engine {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(
-        options: EngineOptions,
+        mut options: EngineOptions,
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let directory = options.directory.clone();
-        let unusable = |what: String| OpenError::Directory { directory: directory.clone(), what };
-        create_all(&*disk, &directory).map_err(|e| unusable(e.to_string()))?;
+        let named = options.directory.clone();
+        let unusable = |what: String| OpenError::Directory { directory: named.clone(), what };
+        let directory = settle(&*disk, &named).map_err(|e| refusal(&named, &e))?;
+        options.directory.clone_from(&directory);
         let lock = disk.lock(&directory).map_err(|e| match e.kind() {
             io::ErrorKind::WouldBlock => OpenError::Locked { directory: directory.clone() },
             _ => unusable(e.to_string()),
         })?;
+        let held = Arc::new(HeldDisk::new(disk, directory.clone(), lock));
+        let disk: Arc<dyn Disk> = Arc::<HeldDisk>::clone(&held);
+        match ground::probe(&*disk, &directory) {
+            Err(e) if forbids(&e) => return Err(refusal(&named, &e)),
+            // Full, out of descriptors, an I/O error: that passes.
+            _ => {}
+        }
         let mut listed = HostDirs::list(&*disk, &directory).map_err(|e| unusable(e.source.to_string()))?;
         if !listed.unlisted.is_empty() {
             // Hosts that are not seen now are taken for new ones: worth a second look.
@@ -63,7 +73,7 @@ impl Engine {
         let log_dir = directory.join(LOG_DIR);
         let mut found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
 
-        let counters = Counters::default();
+        let counters = Counters::new(Arc::clone(&clock));
         let (lineage, is_ours) = lineage_of(&*disk, found.lineage(), &listed.hosts);
         let mut number_above = 0;
         let mut start = found.start(lineage).filter(|_| is_ours);
@@ -89,10 +99,24 @@ impl Engine {
             LogOptions { segment_bytes_max: options.log_segment_bytes, ..LogOptions::default() };
         let opened =
             Log::open(Arc::clone(&disk), log_dir.clone(), &found, lineage, number_above, start, log_options);
-        let log = opened.unwrap_or_else(|e| {
-            tracing::error!(error = %describe(&e), "the log cannot be opened: samples are only in memory until it can");
-            Log::open_degraded(Arc::clone(&disk), log_dir, &found, lineage, number_above, start, log_options)
-        });
+        let log = match opened {
+            Ok(log) => log,
+            Err(e) if cause(&e).is_some_and(forbids) => {
+                return Err(OpenError::NotWritable { directory: named, what: describe(&e) });
+            }
+            Err(e) => {
+                tracing::error!(error = %describe(&e), "the log cannot be opened: samples are only in memory until it can");
+                Log::open_degraded(
+                    Arc::clone(&disk),
+                    log_dir,
+                    &found,
+                    lineage,
+                    number_above,
+                    start,
+                    log_options,
+                )
+            }
+        };
 
         let store = Store::new(catalog(&options), limits(&options), options.auto_register);
         store.set_hosts_begin_loading(true);
@@ -129,8 +153,8 @@ impl Engine {
             last: Mutex::new(maintain::LastDone::default()),
             background: Background::default(),
             stopped: AtomicBool::new(false),
+            ground: Ground::new(held, directory, options.min_free_bytes),
             options,
-            _lock: lock,
         })
     }
 }
@@ -160,21 +184,51 @@ fn enter(store: &Store, counters: &Counters, found: &HostDir) {
     }
 }
 
-/// Creates a directory and those above it.
-fn create_all(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+/// Whether no other try can succeed before somebody gives the right to write.
+fn forbids(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// What the system said, below an error of another crate.
+fn cause(error: &dyn std::error::Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref()
+}
+
+/// Why a start is refused.
+fn refusal(directory: &Path, error: &io::Error) -> OpenError {
+    let (directory, what) = (directory.to_owned(), error.to_string());
+    if forbids(error) {
+        OpenError::NotWritable { directory, what }
+    } else {
+        OpenError::Directory { directory, what }
+    }
+}
+
+/// Creates a directory and those above it. Returns where it is: if it is a symbolic link, where that leads to.
+fn settle(disk: &dyn Disk, directory: &Path) -> io::Result<PathBuf> {
     let mut missing = Vec::new();
-    for dir in directory.ancestors() {
-        if dir.as_os_str().is_empty() || disk.list(dir).is_ok() {
-            break;
+    for dir in directory.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
+        match disk.resolve(dir) {
+            Ok(_) => break,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => missing.push(dir),
+            Err(e) => return Err(e),
         }
-        missing.push(dir);
     }
     for dir in missing.into_iter().rev() {
-        disk.create_dir(dir)?;
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        match disk.create_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let what = format!("{} is a symbolic link to nothing that exists", dir.display());
+                return Err(io::Error::new(io::ErrorKind::NotFound, what));
+            }
+            created => created?,
+        };
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // A link cannot be synced as a directory; what it leads to can.
+        disk.sync_dir(&disk.resolve(parent)?)?;
     }
-    disk.list(directory).map(drop)
+    let directory = disk.resolve(directory)?;
+    disk.list(&directory)?;
+    Ok(directory)
 }
 
 /// The block files of a host directory, with their first bytes.

@@ -92,6 +92,9 @@ pub struct EngineOptions {
     pub portable: bool,
     /// Directory of the checkpoints and of the log.
     pub directory: PathBuf,
+    /// Free bytes of the file system below which the log counts as full, while saves may use them; `None`: 64 MiB, or a
+    /// twentieth of a smaller file system.
+    pub min_free_bytes: Option<u64>,
     /// Log bytes per host that trigger saving; 0 = none.
     pub max_wal_bytes: u64,
     /// Bytes after which the log goes on to its next segment.
@@ -124,6 +127,18 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
         /// What the system says.
+        what: String,
+    },
+    /// The directory, or that of the log, may not be written to by this user, or lies on a file system that is
+    /// read-only: nothing would be kept.
+    #[error(
+        "cannot write to the checkpoint directory {directory}: {what}; nothing would be kept. Give it, with all that is \
+         in it, to the user that the server runs as, or name another directory"
+    )]
+    NotWritable {
+        /// The directory.
+        directory: PathBuf,
+        /// What was tried, and what the system says.
         what: String,
     },
     /// Another process has the directory.

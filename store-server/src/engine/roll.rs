@@ -15,6 +15,7 @@ use store_core::shape::Shape;
 use super::Engine;
 use super::load::OnDisk;
 use super::open::{describe, front_of};
+use super::problems::Grade;
 use super::scribe::stamp;
 
 /// Blocks of one buffer in files that were not rolled yet, from which a roll is worth its while: four blocks of
@@ -150,13 +151,15 @@ impl Engine {
             Err(RollError::Nothing) => {}
             Err(RollError::Damaged { path, offset, what }) => {
                 self.counters.rolls_failed.add(1);
-                tracing::error!(path = %path.display(), offset, ?what, "damaged block file: what can be read is saved again");
+                let why = format!("{what:?} at byte {offset}");
+                let said = "damaged block file: what can be read is saved again";
+                self.counters.trouble(Grade::Error, said, &path, &why);
                 self.save_again(host, &self.headers_in(&[&path]));
                 self.on_disk().entry(host.number()).or_default().damaged.push(path);
             }
             Err(e) => {
                 self.counters.rolls_failed.add(1);
-                tracing::error!(directory = %dir.display(), error = %describe(&e), "block files could not be rolled");
+                self.counters.trouble(Grade::Error, "block files could not be rolled", &dir, &describe(&e));
             }
         }
         // Also after an error: the next try comes when more is to be gained.
@@ -171,7 +174,8 @@ impl Engine {
     /// the greater `as_of`; one whose frame was torn has no file any more and is saved again.
     fn take_rolled(&self, host: &Host, rolled: Rolled, sources: &[BlockHeader]) {
         for (path, e) in &rolled.left {
-            tracing::warn!(path = %path.display(), error = %e, "rolled file could not be removed");
+            let what = "rolled file could not be removed";
+            self.counters.trouble(Grade::Warning, what, path, &e.to_string());
         }
         let wanted_from = self.wanted_from();
         let mut state = host.lock();
@@ -200,7 +204,7 @@ impl Engine {
     }
 
     /// Marks saved blocks as unsaved: their file goes, or is not to be trusted.
-    fn save_again(&self, host: &Host, headers: &[BlockHeader]) {
+    pub(super) fn save_again(&self, host: &Host, headers: &[BlockHeader]) {
         let first = stamp(self.log.start());
         let mut state = host.lock();
         for buffer in state.buffers_mut() {

@@ -17,6 +17,7 @@ use store_core::stamp::Stamp;
 
 use super::Engine;
 use super::open::describe;
+use super::problems::Grade;
 use super::scribe::position;
 use super::waiting::Phase;
 
@@ -134,6 +135,7 @@ impl Engine {
             saved.blocks += of_batch.blocks;
             saved.failed += of_batch.failed;
         }
+        self.ground.note_saves(saved.failed);
         if imported {
             saved.left = hosts.iter().filter(|host| !self.remove_sources(host)).count() as u64;
         }
@@ -171,8 +173,9 @@ impl Engine {
                     if matches!(&e, SaveError::File(BlockFileError::BadBlock { .. })) {
                         self.drop_bad_blocks(&unsaved.host);
                     }
-                    let (cluster, host) = (unsaved.host.cluster(), unsaved.host.name());
-                    tracing::error!(cluster, host, error = %describe(&e), "blocks could not be saved: tried again");
+                    self.save_again_if_gone(&unsaved.host);
+                    let what = "host could not be saved: tried again";
+                    self.counters.trouble(Grade::Error, what, &self.host_dir(&unsaved.host), &describe(&e));
                 }
             }
         }
@@ -180,6 +183,21 @@ impl Engine {
         self.counters.saves_failed.add(saved.failed);
         self.counters.saves.add(1);
         saved
+    }
+
+    /// Where the directory of a host was removed under us, its files went with it: all that memory has of them is saved
+    /// again.
+    fn save_again_if_gone(&self, host: &Host) {
+        let found = self.disk.identity(&self.host_dir(host));
+        if !found.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            return;
+        }
+        let headers: Vec<_> = {
+            let state = host.lock();
+            let held = state.buffers().iter().flat_map(|buffer| buffer.blocks());
+            held.map(|held| *held.block.header()).collect()
+        };
+        self.save_again(host, &headers);
     }
 
     /// Drops blocks that do not hold what was written in the file that they come from: no try could save them.
@@ -223,8 +241,8 @@ impl Engine {
         }
         let Some(by) = self.block_files_that_hold(host, &replaced) else { return true };
         if let Err(e) = supersede(&*self.disk, &self.host_dir(host), &by, &replaced) {
-            let (cluster, host) = (host.cluster(), host.name());
-            tracing::error!(cluster, host, error = %describe(&e), "converted files could not be removed: tried again");
+            let what = "converted files could not be removed: tried again";
+            self.counters.trouble(Grade::Error, what, &self.host_dir(host), &describe(&e));
             return false;
         }
         if let Some(found) = self.on_disk().get_mut(&host.number()) {

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use store_core::block::BlockState;
 use store_core::ingest::Ingested;
 use store_core::line::{Refusal, Skip};
+use store_disk::Clock;
 
 use super::Engine;
+use super::ground::AtRisk;
 use super::load::OnDisk;
+use super::problems::{Grade, Problem, Problems};
 use super::tail::LogTail;
 use super::waiting::Phase;
 
-/// Problems and offenders that are listed; older ones give way.
+/// Offenders that are listed; older ones give way.
 const LISTED_MAX: usize = 50;
 
 /// A number that only grows.
@@ -66,18 +69,13 @@ pub(super) struct Counters {
     frames_replayed: Count,
     bytes_damaged: Count,
     torn_tail_bytes: Count,
-    listed: Mutex<Listed>,
-}
-
-#[derive(Debug, Default)]
-struct Listed {
-    problems: Vec<Problem>,
-    offenders: Vec<Offender>,
+    problems: Problems,
+    offenders: Mutex<Vec<Offender>>,
 }
 
 impl Counters {
-    fn listed(&self) -> std::sync::MutexGuard<'_, Listed> {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn offenders(&self) -> std::sync::MutexGuard<'_, Vec<Offender>> {
+        self.offenders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count(&self, ingested: &Ingested, bytes: usize) {
@@ -96,16 +94,30 @@ impl Counters {
         }
         if let Some((reason, series)) = &ingested.offender {
             let offender = Offender { reason: reason.to_string(), series: series.clone() };
-            let offenders = &mut self.listed().offenders;
+            let mut offenders = self.offenders();
             offenders.retain(|other| *other != offender);
-            push_bounded(offenders, offender);
+            push_bounded(&mut offenders, offender);
         }
     }
 
-    /// Lists something about a file that an admin should look at.
+    /// Counts nothing yet; problems are dated by `clock`.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { problems: Problems::new(clock), ..Self::default() }
+    }
+
+    /// Lists something about a file that an admin should look at, and that is said in the log by itself.
     pub(super) fn problem(&self, what: &'static str, path: &Path) {
-        let problem = Problem { what, path: path.display().to_string() };
-        push_bounded(&mut self.listed().problems, problem);
+        self.problems.list(what, path, None);
+    }
+
+    /// Lists something that may be wrong with many hosts or files at once: one line in the log a pass.
+    pub(super) fn trouble(&self, grade: Grade, what: &'static str, path: &Path, why: &str) {
+        self.problems.note(grade, what, path, why.to_owned());
+    }
+
+    /// Prints the lines of a pass.
+    pub(super) fn tell(&self) {
+        self.problems.tell();
     }
 
     pub(super) fn replayed(&self, tail: &LogTail) {
@@ -135,15 +147,6 @@ fn push_bounded<T>(list: &mut Vec<T>, item: T) {
     list.push(item);
 }
 
-/// A file that something is wrong with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// What is wrong, and what was done.
-    pub what: &'static str,
-    /// The file.
-    pub path: String,
-}
-
 /// A line that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Offender {
@@ -157,8 +160,14 @@ pub struct Offender {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Status {
-    /// Whether everything is loaded.
+    /// Whether everything is loaded, and what is acknowledged is kept.
     pub ready: bool,
+    /// Whether everything is loaded.
+    pub loaded: bool,
+    /// How the store does, in one line for a person.
+    pub condition: String,
+    /// What a kill at this moment would cost.
+    pub at_risk: AtRisk,
     /// Hosts still to be loaded.
     pub hosts_loading: usize,
     /// Hosts.
@@ -366,12 +375,12 @@ impl Engine {
         let log = self.log.stats();
         let memory = self.memory();
         // Copied at the end, and at once: writers that list a refused line wait for it.
-        let (problems, offenders) = {
-            let listed = counters.listed();
-            (listed.problems.clone(), listed.offenders.clone())
-        };
+        let (problems, offenders) = (counters.problems.listed(), counters.offenders().clone());
         Status {
-            ready: self.waiting.phase() == Phase::Ready,
+            ready: self.is_sound(),
+            loaded: self.waiting.phase() == Phase::Ready,
+            condition: self.condition(),
+            at_risk: self.at_risk(),
             hosts_loading: self.waiting.left(),
             hosts: self.store.host_count(),
             series: self.store.series(),

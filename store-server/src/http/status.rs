@@ -12,13 +12,16 @@ use crate::auth::Access;
 /// Counters of the server and of the engine.
 pub(super) async fn status(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     show(&app, request, |app| {
+        let store = app.store.status()?;
+        // Loaded is not enough: what is acknowledged is to be kept, too.
+        let ready = store["ready"].as_bool().unwrap_or_else(|| app.store.ready());
         let http = app.counters.snapshot(app.budget.held_bytes());
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime-s": app.started.elapsed().as_secs(),
-            "ready": app.store.ready(),
+            "ready": ready,
             "http": http,
-            "store": app.store.status()?,
+            "store": store,
         }))
     })
     .await

@@ -6,6 +6,7 @@ mod ask;
 mod background;
 mod crash;
 mod golden;
+mod ground;
 mod http;
 mod process;
 mod regressions;

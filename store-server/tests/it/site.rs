@@ -48,6 +48,7 @@ impl Site {
             format: FileFormat::Wal,
             portable: false,
             directory: DIRECTORY.into(),
+            min_free_bytes: None,
             max_wal_bytes: 0,
             log_segment_bytes: 1 << 20,
             open_files_max: 8,

@@ -155,6 +155,15 @@ impl Disk for Probe {
         self.enter(Op::RemoveDir, path);
         self.disk.remove_dir(path)
     }
+    fn resolve(&self, dir: &Path) -> io::Result<PathBuf> {
+        self.disk.resolve(dir)
+    }
+    fn identity(&self, path: &Path) -> io::Result<store_disk::Identity> {
+        self.disk.identity(path)
+    }
+    fn space(&self, dir: &Path) -> io::Result<store_disk::Space> {
+        self.disk.space(dir)
+    }
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.enter(Op::Lock, dir);
         self.disk.lock(dir)

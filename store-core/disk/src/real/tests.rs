@@ -241,3 +241,38 @@ fn a_full_file_is_an_error_and_not_a_short_write() {
     let mut full = RealFile { file, shared: RealDisk::default().shared };
     assert_eq!(full.append(b"content").unwrap_err().kind(), io::ErrorKind::StorageFull);
 }
+
+#[test]
+fn a_link_to_a_directory_is_resolved_and_a_plain_path_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::default();
+    let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+    std::fs::create_dir(&target).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), dir.path().join("dangling")).unwrap();
+    assert_eq!(disk.resolve(&target).unwrap(), target);
+    assert_eq!(disk.resolve(&link).unwrap(), target.canonicalize().unwrap());
+    let error = disk.resolve(&dir.path().join("dangling")).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_directory_is_known_by_its_number_whatever_its_name_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::default();
+    let (here, away) = (dir.path().join("here"), dir.path().join("away"));
+    disk.create_dir(&here).unwrap();
+    let lock = disk.lock(&here).unwrap();
+    assert_eq!(disk.identity(&here).unwrap(), lock.identity());
+    disk.rename(&here, &away).unwrap();
+    disk.create_dir(&here).unwrap();
+    assert_ne!(disk.identity(&here).unwrap(), lock.identity());
+    assert_eq!(disk.identity(&away).unwrap(), lock.identity());
+}
+
+#[test]
+fn there_is_no_more_room_than_the_file_system_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let space = RealDisk::default().space(dir.path()).unwrap();
+    assert!(space.free_bytes > 0 && space.free_bytes <= space.total_bytes, "{space:?}");
+}

@@ -29,11 +29,15 @@ pub enum Op {
     Remove,
     RemoveDir,
     Lock,
+    /// Not counted as a call, as the next two.
+    Resolve,
+    Identity,
+    Space,
 }
 
 impl Op {
     /// Every operation.
-    pub const ALL: [Op; 17] = [
+    pub const ALL: [Op; 20] = [
         Op::CreateDir,
         Op::List,
         Op::Read,
@@ -51,11 +55,30 @@ impl Op {
         Op::Remove,
         Op::RemoveDir,
         Op::Lock,
+        Op::Resolve,
+        Op::Identity,
+        Op::Space,
     ];
 
     /// Whether the call changes what a reboot would find; a crash between two others tells nothing new.
     pub fn changes(self) -> bool {
-        !matches!(self, Op::List | Op::Read | Op::ReadFront | Op::Map | Op::Len | Op::Lock)
+        !matches!(
+            self,
+            Op::List
+                | Op::Read
+                | Op::ReadFront
+                | Op::Map
+                | Op::Len
+                | Op::Lock
+                | Op::Resolve
+                | Op::Identity
+                | Op::Space
+        )
+    }
+
+    /// Whether the call is counted, and a crash may come at it.
+    pub fn is_counted(self) -> bool {
+        !matches!(self, Op::Resolve | Op::Identity | Op::Space)
     }
 
     /// Whether the call makes something durable.
@@ -67,7 +90,7 @@ impl Op {
 /// One call, as predicates and traces see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Calls that were made before it.
+    /// Calls that were made before it; the greatest number there is for one that is not counted.
     pub number: u64,
     /// Which call.
     pub op: Op,
@@ -225,6 +248,27 @@ impl Script {
             trace.push(call);
         }
         verdict
+    }
+
+    /// A call that is not counted, at which no crash comes, and that faults may hit by what it is.
+    pub(super) fn look(&mut self, op: Op, path: &Path) -> Verdict {
+        if self.crashed {
+            return Verdict::Fail(io::Error::other(Crashed));
+        }
+        let call = Call { number: u64::MAX, op, path: path.to_owned(), to: None, bytes: 0 };
+        let mut effect = None;
+        for fault in &mut self.faults {
+            if fault.hits(&call) {
+                effect.get_or_insert(fault.effect);
+            }
+        }
+        self.hits += u64::from(effect.is_some());
+        match effect {
+            Some(Effect::Error(code) | Effect::Short(_, code) | Effect::Lose(code) | Effect::Done(code)) => {
+                Verdict::Fail(io::Error::from_raw_os_error(code))
+            }
+            None => Verdict::Go,
+        }
     }
 
     fn judge(&mut self, call: &Call) -> Verdict {

@@ -115,6 +115,12 @@ impl SimDisk {
         self.patch(path, |content| content.truncate(len))
     }
 
+    /// Bounds the bytes of all contents: an append that does not fit writes what fits and gives `ENOSPC`. `None`, as
+    /// on a new disk: no bound.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
     /// Says whether [`sync_all`](crate::Disk::sync_all) is there (as on a new disk) or answers `Ok(false)`.
     pub fn set_sync_all(&self, available: bool) {
         self.state().has_sync_all = available;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::fault::{Op, Script, Verdict};
 use super::file::{Chunk, FileNode, Page};
-use crate::disk::{Entry, EntryKind};
+use crate::disk::{Entry, EntryKind, Space};
 
 /// Number of an inode; never used twice on one disk.
 pub(super) type Ino = u64;
@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) script: Script,
     /// Whether `sync_all` is there.
     pub(super) has_sync_all: bool,
+    /// Bytes of content that fit; without it there is no end.
+    pub(super) capacity: Option<u64>,
     /// Write-back errors of the file system, and those that `sync_all` has reported.
     errors: u32,
     errors_seen: u32,
@@ -92,6 +94,7 @@ impl State {
             locks: BTreeSet::new(),
             script: Script::default(),
             has_sync_all: true,
+            capacity: None,
             errors: 0,
             errors_seen: 0,
         }
@@ -107,6 +110,18 @@ impl State {
         self.locks.clear();
         self.script = Script::default();
         self
+    }
+
+    /// The room that is left: what has no name any more takes none.
+    pub(super) fn space(&self) -> Space {
+        /// So much that nobody comes near it.
+        const ENDLESS: u64 = 1 << 50;
+        let Some(total_bytes) = self.capacity else {
+            return Space { free_bytes: ENDLESS, total_bytes: ENDLESS };
+        };
+        let mut used = 0;
+        self.walk(true, &mut |_, ino| used += self.len_of(ino));
+        Space { free_bytes: total_bytes.saturating_sub(used), total_bytes }
     }
 
     pub(super) fn inodes(&self) -> usize {

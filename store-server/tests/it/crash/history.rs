@@ -54,6 +54,7 @@ pub(crate) fn options(mode: WalSync) -> EngineOptions {
         format: FileFormat::Wal,
         portable: false,
         directory: PathBuf::from("/var/store"),
+        min_free_bytes: None,
         max_wal_bytes: 0,
         log_segment_bytes: 700,
         open_files_max: 8,
