@@ -341,7 +341,7 @@ fn a_probe_that_was_killed_leaves_nothing() {
 #[test]
 fn a_disk_that_cannot_be_asked_is_believed_to_have_room() {
     let site = Site::new();
-    site.disk.fail(Fault::new(Effect::Error(EIO), |call| call.op == Op::Space).for_ever());
+    site.disk.fail(Fault::new(Effect::Error(EIO), |call| call.op == Op::Space).on_looks().for_ever());
     let engine = site.start();
     engine.tick();
     assert_eq!(write(&engine, 1, T), Durability::Kept);

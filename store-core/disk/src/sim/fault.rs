@@ -90,7 +90,7 @@ impl Op {
 /// One call, as predicates and traces see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Calls that were made before it; the greatest number there is for one that is not counted.
+    /// Calls that were made before it.
     pub number: u64,
     /// Which call.
     pub op: Op,
@@ -156,12 +156,13 @@ pub struct Fault {
     when: When,
     skip: u64,
     times: u64,
+    on_looks: bool,
 }
 
 impl Fault {
     /// Fails the first call that `when` says, once.
     pub fn new(effect: Effect, when: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Self {
-        Self { effect, when: Arc::new(when), skip: 0, times: 1 }
+        Self { effect, when: Arc::new(when), skip: 0, times: 1, on_looks: false }
     }
 
     /// Fails call number `number` if it is made.
@@ -183,6 +184,13 @@ impl Fault {
         self
     }
 
+    /// Fails calls that are [not counted](Op::is_counted), and no others.
+    #[must_use]
+    pub fn on_looks(mut self) -> Self {
+        self.on_looks = true;
+        self
+    }
+
     /// Goes on failing such calls until [`SimDisk::clear_faults`].
     #[must_use]
     pub fn for_ever(self) -> Self {
@@ -190,7 +198,7 @@ impl Fault {
     }
 
     fn hits(&mut self, call: &Call) -> bool {
-        if self.times == 0 || !(self.when)(call) {
+        if self.times == 0 || self.on_looks == call.op.is_counted() || !(self.when)(call) {
             return false;
         }
         if self.skip > 0 {
@@ -250,12 +258,12 @@ impl Script {
         verdict
     }
 
-    /// A call that is not counted, at which no crash comes, and that faults may hit by what it is.
+    /// A call that is not counted, at which no crash comes, and that only faults for such calls hit.
     pub(super) fn look(&mut self, op: Op, path: &Path) -> Verdict {
         if self.crashed {
             return Verdict::Fail(io::Error::other(Crashed));
         }
-        let call = Call { number: u64::MAX, op, path: path.to_owned(), to: None, bytes: 0 };
+        let call = Call { number: self.calls, op, path: path.to_owned(), to: None, bytes: 0 };
         let mut effect = None;
         for fault in &mut self.faults {
             if fault.hits(&call) {

@@ -153,7 +153,7 @@ fn calls_are_recorded() {
 #[test]
 fn looks_are_not_counted_and_are_hit_by_what_they_are() {
     let disk = SimDisk::new();
-    disk.fail(Fault::new(Effect::Error(libc::EIO), |call| call.op == Op::Identity).times(2));
+    disk.fail(Fault::new(Effect::Error(libc::EIO), |call| call.op == Op::Identity).times(2).on_looks());
     disk.fail(Fault::at(Effect::Error(libc::ENOSPC), 0));
     assert_eq!(code(disk.identity(p("/")).map(drop)), Some(libc::EIO));
     assert_eq!(code(disk.identity(p("/")).map(drop)), Some(libc::EIO));
