@@ -170,7 +170,7 @@ impl Store {
         }
         scratch.entries = entries;
         if !scratch.learned.is_empty() {
-            self.resolver().insert_many(&scratch.learned);
+            self.resolver().insert_many(&scratch.learned, self.series());
         }
     }
 

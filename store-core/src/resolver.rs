@@ -11,7 +11,7 @@
 //! let hash = hasher.hash(b"cpu_load,hostname=a01");
 //! assert_eq!(resolver.reader().get(hash), None);
 //! let series = Target::Series { host: 7, column: 3, prefix_bytes: 21, merges: false };
-//! resolver.insert_many(&[(hash, series)]);
+//! resolver.insert_many(&[(hash, series)], 1);
 //! assert_eq!(resolver.reader().get(hash), Some(series));
 //! ```
 //!
@@ -22,20 +22,22 @@
 //! differs. An entry also knows how long its prefix is, so where the guess is right nobody looks for the prefix's end. (Guessing the n-th line by the n-th of last time fails from the first missing line on.)
 //!
 //! # Memory
-//! 20 bytes an entry and 6 to 11 for the table. Series and negative answers (unknown metrics, refused names) are
-//! bounded apart; beyond its bound each forgets first what was not asked for since it was last looked at, so a
-//! sender of ever new prefixes displaces its own.
+//! 20 bytes an entry and 6 to 11 for the table. There are at most two entries for each series that the store has, and
+//! [`ENTRIES_FREE`] more: a value of a tag that names no series (`jobid=`) makes an entry, and no series. Series and
+//! negative answers (unknown metrics, refused names) are bounded apart; beyond its bound each forgets first what was
+//! not asked for since it was last looked at, so a sender of ever new prefixes displaces its own.
 //!
-//! # When what was learned changes
-//! [`Resolver::clear`] forgets everything and changes what a hash is. A hasher of before then neither finds nor leaves
-//! anything: with the hasher taken first, a batch that was half way through cannot bring back what was cleared.
+//! # When hosts go
+//! A target names its host by a number that no other host ever gets. So an entry of a host that has gone is not wrong
+//! but useless, and a batch that was half way through may leave one behind. [`Resolver::forget_hosts`] takes them out,
+//! and leaves alone what is known of others.
 
 mod hash;
 mod table;
 
+use std::collections::HashSet;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::hash::Keys;
 pub use self::hash::{Hasher, PREFIX_BYTES_MAX};
@@ -62,13 +64,17 @@ pub enum Target {
     Refused(u8),
 }
 
+/// Entries that there may be however few series there are.
+pub const ENTRIES_FREE: usize = 1 << 16;
+
+/// Places that are looked at under one lock when hosts have gone: senders wait no longer than that.
+const PLACES_AT_A_TIME: usize = 1 << 14;
+
 /// What became of each prefix; see the [module](self).
 ///
 /// All methods may be called from any thread. The lock inside guards the tables and is taken after any other.
 pub struct Resolver {
     keys: Keys,
-    /// How often everything was forgotten; part of what is hashed.
-    epoch: AtomicU64,
     tables: RwLock<Tables>,
 }
 
@@ -95,15 +101,13 @@ impl Resolver {
         let entries_max = entries_max.clamp(1, ENTRIES_MAX);
         let negative_max = (entries_max / 4).max(NEGATIVE_MAX_LEAST);
         let tables = Tables { series: Table::new(entries_max), negative: Table::new(negative_max) };
-        Self { keys, epoch: AtomicU64::new(0), tables: RwLock::new(tables) }
+        Self { keys, tables: RwLock::new(tables) }
     }
 
     /// Hashes prefixes of lines that belong to `default_cluster` unless they name another; once a batch.
-    ///
-    /// To be taken before looking for what is then inserted; see [the module](self#when-what-was-learned-changes).
     #[must_use]
     pub fn hasher(&self, default_cluster: &[u8]) -> Hasher<'_> {
-        Hasher::new(&self.keys, self.epoch.load(Ordering::Acquire), default_cluster)
+        Hasher::new(&self.keys, default_cluster)
     }
 
     /// The hash of one prefix; [`hasher`](Self::hasher) spares the work of the default cluster for many.
@@ -112,19 +116,21 @@ impl Resolver {
         self.hasher(default_cluster).hash(prefix)
     }
 
-    /// Looks prefixes up in the order of their lines. While it lives, inserting and clearing wait.
+    /// Looks prefixes up in the order of their lines. While it lives, inserting and forgetting wait.
     #[must_use]
     pub fn reader(&self) -> Reader<'_> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         Reader { tables, previous: Link::NONE, next: Link::NONE, found: Found::default() }
     }
 
-    /// Remembers what prefixes stand for, in the order of their lines; what was known of them is replaced.
-    pub fn insert_many(&self, learned: &[(u64, Target)]) {
+    /// Remembers what prefixes stand for, in the order of their lines; what was known of them is replaced. The store
+    /// has `series` series.
+    pub fn insert_many(&self, learned: &[(u64, Target)], series: usize) {
         if learned.is_empty() {
             return;
         }
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.write();
+        let bounds = Bounds::of(series);
         let Tables { series, negative } = &mut *tables;
         for &(hash, target) in learned {
             match target {
@@ -132,24 +138,36 @@ impl Resolver {
                     negative.remove(hash);
                     // A column that does not fit is not remembered.
                     if let Some(value) = Value::series(host, column, prefix_bytes, merges) {
-                        series.insert(hash, value);
+                        series.insert(hash, value, bounds.series);
                     }
                 }
                 Target::Unknown | Target::Refused(_) => {
                     series.remove(hash);
-                    negative.insert(hash, negative_value(target));
+                    negative.insert(hash, negative_value(target), bounds.negative);
                 }
             }
         }
     }
 
-    /// Forgets everything and gives its memory back: after hosts went away, or the catalog or limits changed.
-    pub fn clear(&self) {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        // Inside of the lock, so that no reader sees old tables and a new epoch for longer than it lives.
-        self.epoch.fetch_add(1, Ordering::Release);
-        tables.series.clear();
-        tables.negative.clear();
+    /// Forgets hosts that have gone, by their numbers, and what is too much for the `series` that are left.
+    pub fn forget_hosts(&self, gone: &HashSet<u32>, series: usize) {
+        let bounds = Bounds::of(series);
+        let mut from = 0;
+        while {
+            let mut tables = self.write();
+            tables.series.forget_hosts(from..from + PLACES_AT_A_TIME, gone);
+            from += PLACES_AT_A_TIME;
+            from < tables.series.places()
+        } {}
+        while self.write().series.displace_beyond(bounds.series, PLACES_AT_A_TIME) {}
+        while self.write().negative.displace_beyond(bounds.negative, PLACES_AT_A_TIME) {}
+        let mut tables = self.write();
+        tables.series.compact();
+        tables.negative.compact();
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many prefixes are remembered: of series, and negative answers.
@@ -170,6 +188,19 @@ impl Resolver {
     pub fn bytes(&self) -> usize {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         tables.series.bytes() + tables.negative.bytes() + self.keys.bytes()
+    }
+}
+
+/// The most entries of each kind: together two a series, and [`ENTRIES_FREE`].
+struct Bounds {
+    series: usize,
+    negative: usize,
+}
+
+impl Bounds {
+    fn of(series: usize) -> Self {
+        let quarter = (2 * series.min(ENTRIES_MAX) + ENTRIES_FREE) / 4;
+        Self { series: 3 * quarter, negative: quarter }
     }
 }
 

@@ -387,7 +387,7 @@ impl Store {
         if candidates.is_empty() {
             return candidates;
         }
-        let (mut gone, mut series) = (Vec::new(), 0);
+        let mut gone = Vec::new();
         let mut table = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
         for host in candidates {
             // Looked at again under the table's lock: who holds the host meanwhile finds it marked.
@@ -397,7 +397,6 @@ impl Store {
                 let columns = state.shape().columns().len();
                 drop(state);
                 self.series.fetch_sub(columns, Ordering::Relaxed);
-                series += columns;
                 table.count -= 1;
                 table.numbers[host.number() as usize] = None;
                 if let Some(hosts) = table.clusters.get_mut(host.cluster()) {
@@ -410,9 +409,8 @@ impl Store {
             }
         }
         drop(table);
-        if series > 0 {
-            self.resolver.clear();
-        }
+        let numbers = gone.iter().map(|host: &Arc<Host>| host.number()).collect();
+        self.resolver.forget_hosts(&numbers, self.series());
         gone
     }
 }

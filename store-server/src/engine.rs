@@ -95,6 +95,8 @@ pub struct Engine {
     /// The newest slot of the store, as the last look found it.
     newest: AtomicI64,
     last: Mutex<maintain::LastDone>,
+    /// Tries to get below the memory cap. Held for the whole of one.
+    relief: Mutex<maintain::Relief>,
     background: Background,
     stopped: AtomicBool,
     /// The directory, locked.

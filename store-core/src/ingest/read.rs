@@ -27,7 +27,6 @@ impl Store {
     pub(super) fn read(&self, body: &[u8], terms: &Terms<'_>, scratch: &mut Scratch, report: &mut Ingested) {
         scratch.clear();
         let default = terms.default_cluster.unwrap_or_default().as_bytes();
-        // Before the reader: what is cleared meanwhile is then neither found nor learned again.
         let hasher = self.resolver().hasher(default);
         let (lines, last) = (line::lines(body), LastTime::default());
         let mut reading = Reading { terms, hasher, lines, last, host: None };

@@ -8,7 +8,7 @@
 //!   2^64. Different messages of one length collide with a chance of at most 2^-64. Its products do not wait for each
 //!   other, unlike those of the folding hashes of hash maps, which besides come without a proof.
 //! * *Multilinear* (Lemire and Kaser, 2014) over NH's two words, the length, and the digest of the default
-//!   cluster and the epoch: the upper half of m₀ + Σ mᵢ·xᵢ modulo 2^128 is strongly universal: 2^-64.
+//!   cluster: the upper half of m₀ + Σ mᵢ·xᵢ modulo 2^128 is strongly universal: 2^-64.
 //! * SipHash of the standard library for the digest of the default cluster, once a batch, and in place of NH for prefixes longer
 //!   than the keys.
 
@@ -84,13 +84,13 @@ impl Keys {
 #[derive(Clone, Copy)]
 pub struct Hasher<'a> {
     keys: &'a Keys,
-    /// What the base, the epoch and the default cluster give.
+    /// What the base and the default cluster give.
     base: u128,
 }
 
 impl<'a> Hasher<'a> {
-    pub(super) fn new(keys: &'a Keys, epoch: u64, default_cluster: &[u8]) -> Self {
-        let digest = keys.slow[0].hash_one((epoch, default_cluster));
+    pub(super) fn new(keys: &'a Keys, default_cluster: &[u8]) -> Self {
+        let digest = keys.slow[0].hash_one(default_cluster);
         let base = keys.mix[0].wrapping_add(keys.mix[4].wrapping_mul(u128::from(digest)));
         Self { keys, base }
     }

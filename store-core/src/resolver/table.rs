@@ -1,5 +1,7 @@
 //! Entries in the order in which they came, each with a guess at its successor, and a table that finds them by hash.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::HashTable;
@@ -104,6 +106,10 @@ impl Entry {
         Self { hash: [hash as u32, (hash >> 32) as u32], value, link: AtomicU32::new(link.0) }
     }
 
+    fn is_free(&self) -> bool {
+        self.hash == [0, 0]
+    }
+
     #[inline(always)]
     fn hash(&self) -> u64 {
         u64::from(self.hash[1]) << 32 | u64::from(self.hash[0])
@@ -147,8 +153,48 @@ impl Table {
             + self.free.capacity() * size_of::<u32>()
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Self::new(self.entries_max);
+    /// Places, with those that are free.
+    pub(super) fn places(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Takes out what stands in `places` and is of a host in `gone`.
+    pub(super) fn forget_hosts(&mut self, places: Range<usize>, gone: &HashSet<u32>) {
+        for place in places.start..places.end.min(self.entries.len()) {
+            let entry = &self.entries[place];
+            if !entry.is_free() && gone.contains(&entry.value.host) {
+                self.remove(entry.hash());
+            }
+        }
+    }
+
+    /// Takes out entries until there are at most `entries_max`, but no more than `count` of them. Returns whether
+    /// there are still too many.
+    pub(super) fn displace_beyond(&mut self, entries_max: usize, count: usize) -> bool {
+        for _ in 0..count.min(self.len().saturating_sub(entries_max)) {
+            self.steps = (self.steps + STEPS_EACH).min(STEPS_MAX);
+            let place = self.displace();
+            self.set_free(place);
+        }
+        self.len() > entries_max
+    }
+
+    /// Gives memory back, if most places are free. Entries keep their order, in which each is likely to be followed
+    /// by the next.
+    pub(super) fn compact(&mut self) {
+        if self.free.len() <= self.entries.len() / 2 {
+            return;
+        }
+        let mut entries = Vec::with_capacity(self.index.len());
+        for (entry, next) in self.entries.drain(..).filter(|entry| !entry.is_free()).zip(1..) {
+            let link = AtomicU32::new(next | entry.link.into_inner() & USED);
+            entries.push(Entry { link, ..entry });
+        }
+        let mut index = HashTable::with_capacity(entries.len());
+        for (entry, place) in entries.iter().zip(0_u32..) {
+            index.insert_unique(entry.hash(), place, |place: &u32| entries[*place as usize].hash());
+        }
+        *self = Self { entries, index, ..Self::new(self.entries_max) };
     }
 
     /// The value of the entry at `link` and the link to its successor, if it has this hash.
@@ -184,19 +230,18 @@ impl Table {
         self.entries[place as usize].hash()
     }
 
-    /// Puts a value in, in place of the one that this hash had, or of another that is not used.
-    pub(super) fn insert(&mut self, hash: u64, value: Value) {
+    /// Puts a value in, in place of the one that this hash had, or, if there are `entries_max`, of another that is not
+    /// used.
+    pub(super) fn insert(&mut self, hash: u64, value: Value, entries_max: usize) {
         if let Some(link) = self.find(hash) {
             self.entries[link.place()].value = value;
             return;
         }
         self.steps = (self.steps + STEPS_EACH).min(STEPS_MAX);
-        let place = if let Some(place) = self.free.pop() {
-            place
-        } else if self.entries.len() < self.entries_max {
-            self.entries.len() as u32
-        } else {
+        let place = if self.len() >= entries_max.clamp(1, self.entries_max) {
             self.displace()
+        } else {
+            self.free.pop().unwrap_or(self.entries.len() as u32)
         };
         // What is inserted next is likely to be what follows.
         let entry = Entry::new(hash, value, Link(place + 1));
@@ -216,27 +261,34 @@ impl Table {
 
     pub(super) fn remove(&mut self, hash: u64) {
         if let Some(place) = self.unindex(hash) {
-            self.entries[place as usize] = Entry::new(0, Value::negative(0), Link::NONE);
-            self.free.push(place);
+            self.set_free(place);
         }
     }
 
+    fn set_free(&mut self, place: u32) {
+        self.entries[place as usize] = Entry::new(0, Value::negative(0), Link::NONE);
+        self.free.push(place);
+    }
+
     /// A place whose entry is out of the index: the first that was not used since the hand last passed it, or, if that
-    /// takes too long, one that was.
+    /// takes too long, one that was. There is an entry.
     fn displace(&mut self) -> u32 {
-        while self.steps > 0 {
-            self.steps -= 1;
-            let link = self.entries[self.hand].link.get_mut();
-            if *link & USED == 0 {
-                break;
+        loop {
+            let place = self.hand;
+            self.hand = self.after(place);
+            let entry = &mut self.entries[place];
+            if entry.is_free() {
+                continue;
             }
+            let link = entry.link.get_mut();
+            if *link & USED == 0 || self.steps == 0 {
+                let hash = entry.hash();
+                self.unindex(hash);
+                return place as u32;
+            }
+            self.steps -= 1;
             *link &= !USED;
-            self.hand = self.after(self.hand);
         }
-        let place = self.hand;
-        self.hand = self.after(place);
-        self.unindex(self.entries[place].hash());
-        place as u32
     }
 
     fn after(&self, place: usize) -> usize {

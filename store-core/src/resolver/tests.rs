@@ -9,6 +9,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::*;
 
+/// Series of a store that has many: what is remembered is bounded by the resolver's own bound then.
+const MANY: usize = 1 << 24;
+
 /// The prefix of series `number` of a fleet.
 fn prefix(number: u32) -> String {
     let (host, thread) = (number / 64, number % 64);
@@ -30,7 +33,7 @@ fn fleet(count: u32, entries_max: usize) -> (Resolver, Vec<u64>) {
     let hasher = resolver.hasher(b"");
     let hashes: Vec<u64> = (0..count).map(|number| hasher.hash(prefix(number).as_bytes())).collect();
     let learned: Vec<_> = hashes.iter().zip(0..).map(|(hash, number)| (*hash, series(number))).collect();
-    resolver.insert_many(&learned);
+    resolver.insert_many(&learned, MANY);
     (resolver, hashes)
 }
 
@@ -39,7 +42,7 @@ fn what_was_never_inserted_is_not_known() {
     let resolver = Resolver::new(10);
     assert!(resolver.is_empty());
     assert_eq!(resolver.reader().get(resolver.hash(b"c", b"m,hostname=h")), None);
-    resolver.insert_many(&[]);
+    resolver.insert_many(&[], MANY);
     assert!(resolver.is_empty());
 }
 
@@ -64,7 +67,7 @@ fn a_prefix_is_not_confused_with_one_that_it_begins() {
             (hasher.hash(name.as_bytes()), Target::Series { host: 1, column, prefix_bytes: 0, merges: false })
         })
         .collect();
-    resolver.insert_many(&learned);
+    resolver.insert_many(&learned, MANY);
     assert_eq!(resolver.len(), (names.len(), 0));
     for (hash, target) in learned {
         assert_eq!(resolver.reader().get(hash), Some(target));
@@ -79,7 +82,7 @@ fn one_prefix_of_two_default_clusters_is_two_series() {
     assert_eq!(HashSet::from(hashes).len(), 4);
     // The border between cluster and prefix counts.
     assert_ne!(resolver.hash(b"a", b"bc"), resolver.hash(b"ab", b"c"));
-    resolver.insert_many(&[(hashes[0], series(0)), (hashes[1], series(1))]);
+    resolver.insert_many(&[(hashes[0], series(0)), (hashes[1], series(1))], MANY);
     let mut reader = resolver.reader();
     assert_eq!(hashes.map(|hash| reader.get(hash)), [Some(series(0)), Some(series(1)), None, None]);
 }
@@ -89,16 +92,17 @@ fn negative_answers_are_remembered_and_replaced_and_replace() {
     let resolver = Resolver::new(100);
     let [a, b, c] = [b"a", b"b", b"c"].map(|name| resolver.hash(b"", name));
     let get = |hash| resolver.reader().get(hash);
-    resolver.insert_many(&[(a, Target::Unknown), (b, Target::Refused(0)), (c, Target::Refused(255))]);
+    resolver.insert_many(&[(a, Target::Unknown), (b, Target::Refused(0)), (c, Target::Refused(255))], MANY);
     assert_eq!(
         [a, b, c].map(get),
         [Some(Target::Unknown), Some(Target::Refused(0)), Some(Target::Refused(255))]
     );
     assert_eq!(resolver.len(), (0, 3));
-    resolver.insert_many(&[(a, series(5)), (b, Target::Refused(1))]);
+    resolver.insert_many(&[(a, series(5)), (b, Target::Refused(1))], MANY);
     assert_eq!([a, b, c].map(get), [Some(series(5)), Some(Target::Refused(1)), Some(Target::Refused(255))]);
     assert_eq!(resolver.len(), (1, 2));
-    resolver.insert_many(&[(a, Target::Unknown), (a, series(6)), (a, Target::Refused(9)), (c, series(7))]);
+    resolver
+        .insert_many(&[(a, Target::Unknown), (a, series(6)), (a, Target::Refused(9)), (c, series(7))], MANY);
     assert_eq!([a, b, c].map(get), [Some(Target::Refused(9)), Some(Target::Refused(1)), Some(series(7))]);
     assert_eq!(resolver.len(), (1, 2));
 }
@@ -107,14 +111,14 @@ fn negative_answers_are_remembered_and_replaced_and_replace() {
 fn a_replaced_answer_is_not_found_through_an_old_guess_either() {
     let resolver = Resolver::new(100);
     let [a, b] = [b"a", b"b"].map(|name| resolver.hash(b"", name));
-    resolver.insert_many(&[(a, series(1)), (b, Target::Unknown)]);
+    resolver.insert_many(&[(a, series(1)), (b, Target::Unknown)], MANY);
     let pass = || {
         let mut reader = resolver.reader();
         [reader.get(a), reader.get(b)]
     };
     assert_eq!(pass(), [Some(series(1)), Some(Target::Unknown)]);
     assert_eq!(pass(), [Some(series(1)), Some(Target::Unknown)]);
-    resolver.insert_many(&[(b, series(2))]);
+    resolver.insert_many(&[(b, series(2))], MANY);
     assert_eq!(pass(), [Some(series(1)), Some(series(2))]);
 }
 
@@ -122,7 +126,7 @@ fn a_replaced_answer_is_not_found_through_an_old_guess_either() {
 fn a_batch_as_usual_is_guessed_from_its_second_line_on() {
     let (resolver, hashes) = fleet(1000, 10_000);
     let unknown: Vec<u64> = (0..500).map(|n| resolver.hash(b"", format!("no_such_{n}").as_bytes())).collect();
-    resolver.insert_many(&unknown.iter().map(|hash| (*hash, Target::Unknown)).collect::<Vec<_>>());
+    resolver.insert_many(&unknown.iter().map(|hash| (*hash, Target::Unknown)).collect::<Vec<_>>(), MANY);
     // Lines of unknown metrics stand among the others, as they do in what collectors send.
     let mut batch = hashes;
     for (place, hash) in unknown.into_iter().enumerate() {
@@ -158,11 +162,11 @@ fn a_column_or_a_length_that_does_not_fit_is_not_remembered() {
     let resolver = Resolver::new(10);
     let hash = resolver.hash(b"", b"m");
     let target = |column, prefix_bytes| Target::Series { host: 1, column, prefix_bytes, merges: true };
-    resolver.insert_many(&[(hash, target(1 << 18, 1))]);
+    resolver.insert_many(&[(hash, target(1 << 18, 1))], MANY);
     assert_eq!(resolver.reader().get(hash), None);
-    resolver.insert_many(&[(hash, target((1 << 18) - 1, u16::MAX))]);
+    resolver.insert_many(&[(hash, target((1 << 18) - 1, u16::MAX))], MANY);
     assert_eq!(resolver.reader().get(hash), Some(target((1 << 18) - 1, 0)));
-    resolver.insert_many(&[(hash, target(0, PREFIX_BYTES_MAX as u16))]);
+    resolver.insert_many(&[(hash, target(0, PREFIX_BYTES_MAX as u16))], MANY);
     assert_eq!(resolver.reader().get(hash), Some(target(0, PREFIX_BYTES_MAX as u16)));
 }
 
@@ -200,19 +204,62 @@ fn a_line_that_is_not_known_does_not_break_the_chain() {
 }
 
 #[test]
-fn after_clearing_nothing_is_known_and_nothing_from_before_comes_back() {
-    let (resolver, hashes) = fleet(100, 1000);
+fn hosts_that_have_gone_are_forgotten_and_no_others() {
+    // More than one lock's worth of places.
+    let count = 3 * PLACES_AT_A_TIME as u32;
+    let (resolver, hashes) = fleet(count, 1 << 20);
+    let unknown = resolver.hash(b"", b"no_such_metric");
+    resolver.insert_many(&[(unknown, Target::Unknown)], MANY);
     let full = resolver.bytes();
-    let before = resolver.hasher(b"c");
-    let name = b"m,hostname=h";
-    resolver.clear();
-    assert!(resolver.is_empty() && resolver.bytes() < full);
-    assert_eq!(resolver.reader().get(hashes[0]), None);
-    // A batch that began before the clearing learns what no one will ask for.
-    resolver.insert_many(&[(before.hash(name), series(1))]);
-    assert_eq!(resolver.reader().get(resolver.hash(b"c", name)), None);
-    resolver.insert_many(&[(resolver.hash(b"c", name), series(2))]);
-    assert_eq!(resolver.reader().get(resolver.hash(b"c", name)), Some(series(2)));
+    // All hosts but every tenth.
+    let gone: HashSet<u32> = (0..count / 64).filter(|host| host % 10 != 0).collect();
+    resolver.forget_hosts(&gone, MANY);
+    assert!(resolver.bytes() < full / 4, "{} of {full} bytes are left", resolver.bytes());
+    for pass in 0..2 {
+        let mut reader = resolver.reader();
+        for (hash, number) in hashes.iter().zip(0..) {
+            let is_gone = gone.contains(&(number / 64));
+            assert_eq!(
+                reader.get(*hash),
+                (!is_gone).then(|| series(number)),
+                "series {number} in pass {pass}"
+            );
+        }
+        assert_eq!(reader.get(unknown), Some(Target::Unknown));
+        // Those that are left still follow each other.
+        assert!(reader.found().searched <= 3, "{:?} in pass {pass}", reader.found());
+    }
+    // A batch that began before they went leaves useless entries, which go the next time.
+    resolver.insert_many(&[(hashes[70], series(70))], MANY);
+    assert_eq!(resolver.reader().get(hashes[70]), Some(series(70)));
+    resolver.forget_hosts(&gone, MANY);
+    assert_eq!(resolver.reader().get(hashes[70]), None);
+}
+
+#[test]
+fn what_is_remembered_is_bounded_by_the_series_that_there_are() {
+    let resolver = Resolver::new(1 << 30);
+    let hasher = resolver.hasher(b"");
+    let hash = |n: u32| hasher.hash(format!("cpu_load,hostname=n1,jobid={n}").as_bytes());
+    let entries = || resolver.len().0 + resolver.len().1;
+    for (round, many) in [1000, 100_000].into_iter().enumerate() {
+        for from in (0..400_000).step_by(50_000) {
+            let learned = |n: u32| {
+                (
+                    hash(n + (round as u32) * 400_000),
+                    if n.is_multiple_of(3) { Target::Unknown } else { series(7) },
+                )
+            };
+            resolver.insert_many(&(from..from + 50_000).map(learned).collect::<Vec<_>>(), many);
+            assert!(entries() <= 2 * many + ENTRIES_FREE, "{} entries for {many} series", entries());
+        }
+    }
+    assert!(entries() > 200_000, "{} entries", entries());
+    let full = resolver.bytes();
+    // Series have gone, though not this host.
+    resolver.forget_hosts(&HashSet::from([4711]), 10);
+    assert!(entries() <= 20 + ENTRIES_FREE && entries() > 20, "{} entries", entries());
+    assert!(resolver.bytes() < full / 2, "{} of {full} bytes are left", resolver.bytes());
 }
 
 #[test]
@@ -222,8 +269,8 @@ fn ever_new_prefixes_displace_each_other_and_not_what_is_in_use() {
     let bytes_max = 2000 * 20 * 5 / 4 + 4096 * 5 + 64 + PREFIX_BYTES_MAX;
     for round in 0..100 {
         let junk = |n: u32| hasher.hash(format!("junk,tag={round}-{n}").as_bytes());
-        resolver.insert_many(&(0..500).map(|n| (junk(n), series(n))).collect::<Vec<_>>());
-        resolver.insert_many(&(500..1000).map(|n| (junk(n), Target::Unknown)).collect::<Vec<_>>());
+        resolver.insert_many(&(0..500).map(|n| (junk(n), series(n))).collect::<Vec<_>>(), MANY);
+        resolver.insert_many(&(500..1000).map(|n| (junk(n), Target::Unknown)).collect::<Vec<_>>(), MANY);
         let mut reader = resolver.reader();
         let known = hashes.iter().zip(0..).filter(|(hash, n)| reader.get(**hash) == Some(series(*n))).count();
         assert_eq!(known, 1000, "in round {round}");
@@ -246,7 +293,7 @@ fn what_is_no_longer_asked_for_makes_room() {
         let learned: Vec<_> =
             half.iter().filter(|hash| reader.get(**hash).is_none()).map(|hash| (*hash, series(0))).collect();
         drop(reader);
-        resolver.insert_many(&learned);
+        resolver.insert_many(&learned, MANY);
         missing.push(learned.len());
     }
     assert_eq!((missing[3], missing[7]), (0, 0), "{missing:?}");
@@ -257,7 +304,7 @@ fn what_is_no_longer_asked_for_makes_room() {
 fn hashes_are_compared_whole() {
     let resolver = Resolver::new(100);
     let (first, second) = (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
-    resolver.insert_many(&[(first, series(1)), (second, series(2))]);
+    resolver.insert_many(&[(first, series(1)), (second, series(2))], MANY);
     for bit in 0..64 {
         let mut reader = resolver.reader();
         assert_eq!(reader.get(first ^ 1 << bit), None);
@@ -297,7 +344,7 @@ fn readers_and_writers_at_once_never_get_another_series() {
                         }
                     }
                     drop(reader);
-                    resolver.insert_many(&learned);
+                    resolver.insert_many(&learned, MANY);
                 }
             });
         }
@@ -340,11 +387,11 @@ fn the_hash_is_what_its_formula_says() {
             let [a, b] = [pair[0].wrapping_add(key[0]), pair[1].wrapping_add(key[1])];
             sum = sum.wrapping_add(u128::from(a) * u128::from(b));
         }
-        let cluster = keys.slow[0].hash_one((9_u64, &b"c"[..]));
+        let cluster = keys.slow[0].hash_one(&b"c"[..]);
         let inputs = [sum as u64, (sum >> 64) as u64, length as u64, cluster];
         let terms = inputs.iter().zip(1..).map(|(input, n)| mix(n).wrapping_mul(u128::from(*input)));
         let want = terms.fold(mix(0), u128::wrapping_add) >> 64;
-        assert_eq!(u128::from(Hasher::new(&keys, 9, b"c").hash(message)), want, "{length} bytes");
+        assert_eq!(u128::from(Hasher::new(&keys, b"c").hash(message)), want, "{length} bytes");
     }
 }
 
@@ -386,7 +433,8 @@ fn a_fleet_has_no_two_equal_hashes_and_its_bits_are_even() {
 enum Step {
     /// Look these series up; those in the second list are then inserted, with another column if asked for.
     Batch(Vec<u32>, Vec<(u32, Kind)>),
-    Clear,
+    /// The hosts of these series go.
+    Gone(Vec<u32>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -411,7 +459,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         });
     let permuted = Just((0..60).collect::<Vec<u32>>()).prop_shuffle();
     let batch = (prop_oneof![run, permuted], proptest::collection::vec((0..60_u32, kind), 0..40));
-    let step = prop_oneof![20 => batch.prop_map(|(a, b)| Step::Batch(a, b)), 1 => Just(Step::Clear)];
+    let step = prop_oneof![20 => batch.prop_map(|(a, b)| Step::Batch(a, b)), 1 => proptest::collection::vec(0..60_u32, 0..50).prop_map(Step::Gone)];
     proptest::collection::vec(step, 0..30)
 }
 
@@ -439,13 +487,18 @@ fn check_against_map(steps: Vec<Step>, entries_max: usize, forgets: bool) -> Res
                 };
                 let learned: Vec<_> = learned.into_iter().map(|(n, kind)| (n, target(n, kind))).collect();
                 let hash = |number: u32| hasher.hash(prefix(number).as_bytes());
-                resolver
-                    .insert_many(&learned.iter().map(|(n, target)| (hash(*n), *target)).collect::<Vec<_>>());
+                resolver.insert_many(
+                    &learned.iter().map(|(n, target)| (hash(*n), *target)).collect::<Vec<_>>(),
+                    MANY,
+                );
                 model.extend(learned);
             }
-            Step::Clear => {
-                resolver.clear();
-                model.clear();
+            Step::Gone(hosts) => {
+                let gone: HashSet<u32> = hosts.into_iter().collect();
+                resolver.forget_hosts(&gone, MANY);
+                model.retain(
+                    |_, target| !matches!(target, Target::Series { host, .. } if gone.contains(host)),
+                );
             }
         }
         let (series, _) = resolver.len();

@@ -33,6 +33,9 @@ const SEALED_BYTES_MAX: usize = 16 << 20;
 /// Seconds between two looks for what is older than the retention, or to be rolled.
 const SWEEP_EVERY_S: i64 = 60;
 
+/// Longest time between two tries to get below a memory cap that cannot be reached, seconds.
+const RELIEF_EVERY_MAX_S: i64 = 86_400;
+
 /// Bytes of blocks that one sweep verifies, beyond those that were read before.
 const VERIFY_BYTES_MAX: usize = 64 << 20;
 
@@ -48,6 +51,27 @@ pub(super) struct LastDone {
     checkpoint: Option<Timestamp>,
     swept: Option<Timestamp>,
     cleaned: Option<Timestamp>,
+}
+
+/// Tries to get below the memory cap that were in vain.
+#[derive(Debug, Default)]
+pub(super) struct Relief {
+    /// How many one after the other.
+    tries: u32,
+    /// When the last one was, by the clock, seconds.
+    last: Timestamp,
+}
+
+impl Relief {
+    /// Whether it is time to try again: a minute after the first try, then each time twice as long, up to a day.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let wait_s = SWEEP_EVERY_S << self.tries.min(11);
+        self.tries == 0 || now < self.last || now - self.last >= wait_s.min(RELIEF_EVERY_MAX_S)
+    }
+
+    fn failed(&mut self, now: Timestamp) {
+        *self = Self { tries: self.tries.saturating_add(1), last: now };
+    }
 }
 
 /// Whether `interval_s` passed since `last`, which is set to `now` then. A clock that went back counts as passed.
@@ -243,16 +267,45 @@ impl Engine {
     }
 
     /// Above the cap: what is unsaved is saved, then the oldest quarters of the retention go, one after the other.
+    ///
+    /// Where that is not enough, because names, heads and tables alone are more than the cap, it is said once, and
+    /// tried again after longer and longer times: each try seals and saves everything.
     fn heed_memory_cap(&self) {
         let cap = self.options.memory_cap_bytes;
-        if cap == 0 || self.memory().total_bytes <= cap {
+        if cap == 0 {
             return;
         }
-        tracing::warn!(
-            cap,
-            used = self.memory().total_bytes,
-            "memory is above its cap: the oldest data goes"
-        );
+        let used = self.memory().total_bytes;
+        let mut relief = self.relief.lock().unwrap_or_else(PoisonError::into_inner);
+        if used <= cap {
+            *relief = Relief::default();
+            return;
+        }
+        let now = self.clock.now_s();
+        if !relief.is_due(now) {
+            return;
+        }
+        if relief.tries == 0 {
+            tracing::warn!(cap, used, "memory is above its cap: the oldest data goes");
+        }
+        let left = self.free_memory(cap);
+        if left <= cap {
+            *relief = Relief::default();
+            return;
+        }
+        if relief.tries == 0 {
+            tracing::warn!(
+                cap,
+                used = left,
+                "memory stays above metric-store.memory-cap though all that is saved was let go: the cap is too small \
+                 for the series that there are; raise it, or send fewer series"
+            );
+        }
+        relief.failed(now);
+    }
+
+    /// Saves all and lets go of the oldest until memory is below the cap. Returns what is still used.
+    fn free_memory(&self, cap: u64) -> u64 {
         self.seal(Seal::All);
         self.save_all();
         self.retire(false);
@@ -260,9 +313,10 @@ impl Engine {
             let time = self.now().saturating_sub(self.options.retention_s / 4 * quarters);
             self.drop_saved_before(time);
             if self.memory().total_bytes <= cap {
-                return;
+                break;
             }
         }
+        self.memory().total_bytes
     }
 
     /// Drops blocks on the heap that end before `time` and are in a file. What could not be saved stays.

@@ -151,6 +151,7 @@ impl Engine {
             sealed_bytes: AtomicUsize::new(0),
             newest: AtomicI64::new(Timestamp::MIN),
             last: Mutex::new(maintain::LastDone::default()),
+            relief: Mutex::default(),
             background: Background::default(),
             stopped: AtomicBool::new(false),
             ground: Ground::new(held, directory, options.min_free_bytes),

@@ -64,3 +64,51 @@ fn what_comes_and_goes_for_long_leaves_nothing_behind() {
     assert!(early[2] >= 8 && early[2] < 8 * 10, "{early:?}");
     stop(engine);
 }
+
+#[test]
+fn tags_that_name_no_series_do_not_fill_memory() {
+    let site = Site::new();
+    let engine = site.start();
+    let write = |lines: String, what: &str| {
+        let report = engine.write(lines.as_bytes(), None);
+        assert_eq!((report.skipped, report.bad), (0, 0), "{what}");
+    };
+    let mut bytes = Vec::new();
+    for round in 0..6 {
+        // A series in 50,000 ways to write it.
+        let jobs = round * 50_000..(round + 1) * 50_000;
+        write(
+            jobs.map(|job| format!("load,cluster=c,hostname=n1,jobid={job} value=1 {NOW}\n")).collect(),
+            "jobs",
+        );
+        bytes.push(engine.memory().resolver_bytes);
+    }
+    assert_eq!(engine.status().series, 1);
+    assert!(bytes[5] <= bytes[2], "{bytes:?}");
+    assert!(bytes[5] < 4 << 20, "{bytes:?}");
+    stop(engine);
+}
+
+#[test]
+fn a_memory_cap_that_cannot_be_kept_costs_no_save_a_minute() {
+    let site = Site::new().with(|options| {
+        options.memory_cap_bytes = 1;
+        options.checkpoint_interval_s = 0;
+        options.retention_s = 1_000_000;
+    });
+    let engine = site.start();
+    let mut passes = Vec::new();
+    for hour in 0..24 {
+        for minute in 0..60 {
+            let time = NOW + hour * 3600 + minute * 60;
+            engine.write(format!("load,cluster=c,hostname=n1 value={minute} {time}\n").as_bytes(), None);
+            site.clock.set(time);
+            engine.sweep();
+        }
+        passes.push(engine.status().saves.passes);
+    }
+    // After 0, 2, 4, 8, ... minutes: eleven in a day.
+    assert!((8..=12).contains(&passes[23]), "{passes:?}");
+    assert!(passes[0] >= 4, "{passes:?}");
+    stop(engine);
+}
