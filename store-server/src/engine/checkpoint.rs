@@ -196,7 +196,8 @@ impl Engine {
         };
         for file in wanted {
             let low = if file.first { Timestamp::MIN } else { file.from };
-            let runs = snapshot.runs(low.max(self.oldest()), file.to);
+            let kept = self.horizon.keep_from(host.cluster(), host.name());
+            let runs = snapshot.runs(low.max(kept), file.to);
             let from = if file.first {
                 runs.iter().map(|run| run.base).min().unwrap_or(file.from)
             } else {

@@ -11,7 +11,6 @@ use store_core::stamp::Stamp;
 
 use super::Engine;
 use super::load::Loading;
-use super::numbering::is_older;
 
 /// A row of a frame that is to be applied.
 enum Taken<'f> {
@@ -159,21 +158,17 @@ impl Loading<'_> {
         samples
     }
 
-    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value. What is too
-    /// old is left out: it may be of a host that was gone, and is to leave neither series nor grids behind.
+    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value. None is left
+    /// out for its age: the sweep behind the load drops what is too old.
     fn each_cell<'f, 's>(
         &self,
         logged: impl Iterator<Item = LoggedRow<'f>>,
         shape: &'s Shape,
         mut visit: impl FnMut(&LoggedRow<'f>, &'s Column, f32),
     ) {
-        let oldest = self.engine.oldest();
         let mut cells = Vec::new();
         for row in logged {
             let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
-            if is_older(row.slot, buffer.frequency_s, oldest) {
-                continue;
-            }
             cells.clear();
             row.unpack(&mut cells);
             for &(index, value) in &cells {
@@ -223,8 +218,8 @@ impl Loading<'_> {
         }
     }
 
-    /// Anchor and slot of a row; `None` if it is older than the retention, or if an intact block of a file knows it
-    /// better, one that covers the slot as of a later moment.
+    /// Anchor and slot of a row; `None` if an intact block of a file knows it better, one that covers the slot as of a
+    /// later moment.
     fn place(&mut self, buffer: u16, anchor: i64, slot: i64, at: Stamp) -> Option<(i64, i64)> {
         let number = usize::from(buffer);
         let blocks = self.blocks.get(number)?;
@@ -237,7 +232,7 @@ impl Loading<'_> {
         // They are in the order of their `as_of`, and most are older than the log.
         let newer = &blocks[blocks.partition_point(|block| block.header().as_of <= at)..];
         let knows_better = |block: &Arc<Block>| block.header().covers(anchor, slot) && block.check();
-        if is_older(slot, buffer.frequency_s(), self.engine.oldest()) || newer.iter().any(knows_better) {
+        if newer.iter().any(knows_better) {
             return None;
         }
         buffer.note_anchor(anchor);

@@ -218,6 +218,7 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready || self.log.is_degraded() {
             return;
         }
+        self.note_time();
         // Read before the first host: what is logged meanwhile lies behind it.
         let end = self.log.end();
         let safe = self.store.all_hosts().iter().map(|host| host.lock().safe()).min().unwrap_or(Stamp::MAX);
