@@ -10,6 +10,7 @@ use store_core::host::{Host, HostState};
 use store_core::record::{Record, logged_rows};
 use store_core::witness::Witness;
 use store_disk::Disk;
+use store_wal::Until;
 
 use super::Engine;
 use super::horizon::{FoundTime, Witnesses};
@@ -36,6 +37,7 @@ impl Engine {
     /// mistaken for what our own clock put into rows. Lost with its segment, or if a kill comes first, it is as if it had
     /// not been written, and the rows are asked.
     pub(super) fn note_time(&self) {
+        self.look_at_time();
         let Some(vouched) = self.horizon.vouched() else { return };
         let segment = self.log.segment();
         let mut noted = self.time_noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -44,7 +46,10 @@ impl Engine {
         });
         if !is_known && !self.log.is_degraded() {
             self.scribe().vouched(vouched);
-            *noted = Some((segment, vouched));
+            // Where nobody sends, nobody else would write it. If that fails the log is degraded, and heals.
+            if self.log.flush(Until::Written).is_ok() {
+                *noted = Some((segment, vouched));
+            }
         }
     }
 
