@@ -15,6 +15,7 @@ use crate::row::{Row, RowView, Rows};
 use crate::shape::{COLUMNS_MAX, NewColumn, Shape};
 use crate::stamp::Stamp;
 use crate::store::Store;
+use crate::witness::Witness;
 
 /// A host of a cluster and all that is known of it.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub struct HostState {
     floors: Floors,
     /// Samples that arrived before the host was loaded, with their stamps; `None` once it is.
     pending: Option<Vec<(Stamp, Vec<RawSample>)>>,
+    witness: Witness,
     /// Set when the host was taken out of the table: whoever still holds it must look it up again.
     gone: bool,
 }
@@ -189,7 +191,14 @@ impl HostState {
     /// If `shape` has buffers.
     pub fn new(shape: Arc<Shape>) -> Self {
         assert!(shape.buffers().is_empty(), "a host begins with an empty shape");
-        Self { shape, buffers: Vec::new(), floors: Floors::default(), pending: None, gone: false }
+        Self {
+            shape,
+            buffers: Vec::new(),
+            floors: Floors::default(),
+            pending: None,
+            witness: Witness::default(),
+            gone: false,
+        }
     }
 
     /// Takes over what was read from files and from the log, while this state still waits for it.
@@ -220,6 +229,16 @@ impl HostState {
     /// What was freed, to be raised, saved and forgotten.
     pub fn floors_mut(&mut self) -> &mut Floors {
         &mut self.floors
+    }
+
+    /// What the host's live samples said of the time.
+    pub fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
+    /// The same, to be told of more.
+    pub fn witness_mut(&mut self) -> &mut Witness {
+        &mut self.witness
     }
 
     /// Whether the host's files and log rows are still to be read.

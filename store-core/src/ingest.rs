@@ -47,6 +47,8 @@ pub struct Ingested {
     pub freed: u64,
     /// Samples whose subcomponent has no component: those of one host and metric are one series.
     pub merged: u64,
+    /// Samples without a time, which were given that of the caller's clock.
+    pub stamped: u64,
     /// Series that were new.
     pub registered: u64,
     /// The first bad line: its number and the column, both from 1, and what is wrong there.
@@ -194,6 +196,8 @@ impl Store {
             }
             return;
         }
+        let stamped = (report.stamped > 0).then_some(terms.now);
+        state.witness_mut().note(group.iter().map(|entry| entry.time), stamped);
         if state.is_loading() {
             let raw: Vec<RawSample> = group.iter().map(|entry| scratch.raw(&state, entry)).collect();
             let stamp = journal.samples(&host, &raw);

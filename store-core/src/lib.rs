@@ -62,6 +62,7 @@ pub mod stamp;
 pub mod stats;
 pub mod store;
 pub mod wire;
+pub mod witness;
 
 pub use store::Store;
 

@@ -17,6 +17,8 @@ pub mod kind {
     pub const SAMPLES: u8 = 19;
     /// [`super::Record::NamedRows`]
     pub const NAMED_ROWS: u8 = 20;
+    /// [`super::Record::Vouched`]
+    pub const VOUCHED: u8 = 21;
 }
 
 /// A sample that names its series by path and metric.
@@ -86,6 +88,9 @@ pub enum Record<'a> {
         /// The samples in the order in which they came.
         samples: Vec<RawSample>,
     },
+    /// The time that hosts had vouched for when this was written: `i64`. The rows themselves cannot say it: they do
+    /// not tell times that senders wrote from those that our own clock put there.
+    Vouched(Timestamp),
 }
 
 /// A frame whose payload is not what its kind says.
@@ -109,6 +114,7 @@ impl Record<'_> {
             Self::Floors { .. } => kind::FLOORS,
             Self::Samples { .. } => kind::SAMPLES,
             Self::NamedRows { .. } => kind::NAMED_ROWS,
+            Self::Vouched(_) => kind::VOUCHED,
         }
     }
 
@@ -116,6 +122,7 @@ impl Record<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Shape(bytes) => out.extend_from_slice(bytes),
+            Self::Vouched(time) => out.extend_from_slice(&time.to_le_bytes()),
             Self::Rows { cluster, host, shape, rows } => {
                 push_rows_front(out, cluster, host, *shape);
                 out.extend_from_slice(rows);
@@ -165,6 +172,7 @@ impl<'a> Record<'a> {
             kind::FLOORS => floors(&mut cursor),
             kind::SAMPLES => samples(&mut cursor),
             kind::NAMED_ROWS => named_rows(&mut cursor),
+            kind::VOUCHED => cursor.i64().map(Self::Vouched),
             _ => return Err(RecordError::UnknownKind(kind)),
         };
         let whole = matches!(kind, kind::ROWS | kind::NAMED_ROWS) || cursor.is_empty();
@@ -471,6 +479,7 @@ mod tests {
             Record::Samples { cluster: "c", host: "h", samples: vec![sample] },
             Record::NamedRows { cluster: "c", host: "h", shape: b"abc", rows: b"" },
             Record::NamedRows { cluster: "c", host: "h", shape: b"abc", rows: b"xyz" },
+            Record::Vouched(-1_700_000_000),
         ];
         for record in records {
             let mut bytes = Vec::new();

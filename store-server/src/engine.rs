@@ -17,6 +17,7 @@ mod background;
 mod checkpoint;
 mod ground;
 mod heal;
+mod horizon;
 mod load;
 mod maintain;
 mod numbering;
@@ -29,12 +30,13 @@ mod save;
 mod scribe;
 mod status;
 mod tail;
+mod vouching;
 mod waiting;
 mod write;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use store_checkpoint::cleanup::Cleaner;
@@ -61,6 +63,7 @@ pub use write::{Taken, TryWrite};
 
 use self::background::Background;
 use self::ground::Ground;
+use self::horizon::Horizon;
 use self::load::OnDisk;
 use self::scribe::{Announced, Scribe};
 use self::status::Counters;
@@ -88,12 +91,11 @@ pub struct Engine {
     saver: Mutex<Saver>,
     durable_dirs: Arc<DurableDirs>,
     cleaner: Cleaner,
-    /// Seconds by which the clock is wrong at least, as the data found at start say; 0 once it has caught up.
-    stand_in: AtomicI64,
+    horizon: Horizon,
+    /// The segment that was told the vouched time last, and which.
+    time_noted: Mutex<Option<(u32, Timestamp)>>,
     /// Bytes of blocks that were sealed since the last save.
     sealed_bytes: AtomicUsize,
-    /// The newest slot of the store, as the last look found it.
-    newest: AtomicI64,
     last: Mutex<maintain::LastDone>,
     /// Tries to get below the memory cap. Held for the whole of one.
     relief: Mutex<maintain::Relief>,
@@ -104,25 +106,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The time that samples are judged by: the clock, unless the data found at start say that it is behind.
+    /// The time by the clock: that of samples that bring none. What is too old and what too new is not judged by it
+    /// alone.
     pub fn now(&self) -> Timestamp {
-        let clock = self.clock.now_s();
-        let stand_in = self.stand_in.load(Ordering::Relaxed);
-        if stand_in != 0 && clock >= stand_in {
-            self.stand_in.store(0, Ordering::Relaxed);
-        }
-        clock.max(if stand_in == 0 { Timestamp::MIN } else { stand_in })
-    }
-
-    /// Samples before this time are refused, and not looked for in files.
-    fn oldest(&self) -> Timestamp {
-        self.now().saturating_sub(self.options.retention_s)
-    }
-
-    /// Data before this time may be deleted: a clock that jumped ahead does not move it, the data do.
-    fn wanted_from(&self) -> Timestamp {
-        let newest = self.newest.load(Ordering::Relaxed);
-        self.now().min(newest).saturating_sub(self.options.retention_s)
+        self.horizon.now()
     }
 
     /// Ends a pass over many hosts: what failed in it is said in one line a kind.

@@ -1,6 +1,8 @@
 //! The only source of wall-clock time.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 /// Says what time it is.
 pub trait Clock: Send + Sync + std::fmt::Debug {
@@ -11,7 +13,14 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn now_s(&self) -> i64 {
         self.now_ms().div_euclid(1000)
     }
+
+    /// Milliseconds since some moment before the first call, by a clock that nobody sets: it never jumps, and stands
+    /// still while the machine is asleep. Says how long something took, not what time it is.
+    fn steady_ms(&self) -> i64;
 }
+
+/// From when on [`SystemClock`] counts steady time.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The clock of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,31 +34,43 @@ impl Clock for SystemClock {
             Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
         }
     }
+
+    fn steady_ms(&self) -> i64 {
+        i64::try_from(BEGIN.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 /// A clock that a test sets.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now_ms: AtomicI64,
+    steady_ms: AtomicI64,
+}
 
 impl ManualClock {
     /// A clock that stands at `now_s` seconds.
     pub fn at(now_s: i64) -> Self {
-        Self(AtomicI64::new(now_s * 1000))
+        Self { now_ms: AtomicI64::new(now_s * 1000), steady_ms: AtomicI64::new(0) }
     }
 
-    /// Sets the clock, forwards or backwards.
+    /// Sets the clock, forwards or backwards: a jump, which takes no time.
     pub fn set(&self, now_s: i64) {
-        self.0.store(now_s * 1000, Ordering::SeqCst);
+        self.now_ms.store(now_s * 1000, Ordering::SeqCst);
     }
 
-    /// Moves the clock on by `by_s` seconds, backwards if negative.
+    /// Lets `by_s` seconds pass; if negative the clock is set back, and none do.
     pub fn advance(&self, by_s: i64) {
-        self.0.fetch_add(by_s * 1000, Ordering::SeqCst);
+        self.now_ms.fetch_add(by_s * 1000, Ordering::SeqCst);
+        self.steady_ms.fetch_add(by_s.max(0) * 1000, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.steady_ms.load(Ordering::SeqCst)
     }
 }

@@ -73,6 +73,7 @@ impl Store {
         let Target::Series { host, column, merges, .. } = series else { return };
         let (value, prefix) = (line.value, line.prefix);
         let entered = taken(line.time, reading.terms).and_then(|time| {
+            report.stamped += u64::from(line.time.is_none());
             report.merged += u64::from(merges);
             match self.known_host(host, reading, scratch) {
                 Some(host) => Ok(Entry { host, column: Place::Column(column), time, value }),
@@ -99,10 +100,12 @@ impl Store {
     ) -> Result<Entry, Fate> {
         let (prefix, rest) = line.split();
         let hash = reading.hasher.hash(prefix);
-        let sample = || {
+        let mut sample = || {
             let (value, time) =
                 line::parse_rest(rest).map_err(|fate| fate.shifted(line.bytes.len() - rest.len()))?;
-            Ok((value, taken(time, reading.terms)?))
+            let entered = taken(time, reading.terms)?;
+            report.stamped += u64::from(time.is_none());
+            Ok((value, entered))
         };
         match reader.get(hash) {
             Some(Target::Series { host, column, merges, .. }) => {

@@ -148,7 +148,7 @@ impl Engine {
             return Ok(0);
         }
         let dir = self.host_dir(host);
-        let written = self.write_dumps(&dir, &snapshot, &mut on_disk);
+        let written = self.write_dumps(host, &snapshot, &mut on_disk);
         if written.is_ok() {
             let loaded = std::mem::take(&mut on_disk.loaded);
             on_disk.supersede(loaded);
@@ -184,7 +184,8 @@ impl Engine {
     }
 
     /// Writes the dumps that are wanted. Those in whose place another one was written are superseded.
-    fn write_dumps(&self, dir: &Path, snapshot: &Snapshot, on_disk: &mut ToReplace) -> Result<(), String> {
+    fn write_dumps(&self, host: &Host, snapshot: &Snapshot, on_disk: &mut ToReplace) -> Result<(), String> {
+        let dir = &self.host_dir(host);
         let format = match self.options.format {
             FileFormat::Json => DumpFormat::Json,
             FileFormat::Wal => DumpFormat::Bin1,
@@ -196,7 +197,8 @@ impl Engine {
         };
         for file in wanted {
             let low = if file.first { Timestamp::MIN } else { file.from };
-            let runs = snapshot.runs(low.max(self.oldest()), file.to);
+            let kept = self.horizon.keep_from(host.cluster(), host.name());
+            let runs = snapshot.runs(low.max(kept), file.to);
             let from = if file.first {
                 runs.iter().map(|run| run.base).min().unwrap_or(file.from)
             } else {

@@ -163,8 +163,8 @@ impl Engine {
             }
             *last = Some(now);
         }
-        // What is old is judged by the newest sample there is.
-        self.find_newest();
+        // What is old is judged by what hosts have said by now.
+        self.look_at_time();
         let removed = self.clean_up();
         if removed > 0 {
             tracing::info!(removed, "files beyond the retention were removed to make room");

@@ -13,6 +13,7 @@ use store_checkpoint::files::{self, CURRENT_WAL, HostFiles};
 use store_checkpoint::load::load_listed;
 use store_checkpoint::roll;
 use store_checkpoint::superseded::{SUPERSEDED, Then};
+use store_core::Timestamp;
 use store_core::anchors::Anchors;
 use store_core::block::{Block, BlockState};
 use store_core::buffer::Buffer;
@@ -119,6 +120,8 @@ pub(super) struct Loading<'a> {
     pub(super) strangers: Vec<Arc<Block>>,
     /// Files that the disk does not give just now.
     pub(super) unreadable: Vec<PathBuf>,
+    /// What of files ends before this time is not read; the whole host is read by one and the same.
+    pub(super) from: Timestamp,
 }
 
 /// How often the files of a host are tried to be read, while samples for it wait.
@@ -152,6 +155,7 @@ impl Engine {
                 self.counters.trouble(Grade::Error, what, &dir, "limits.hosts");
             }
         }
+        self.begin_time(&tail);
         self.store.set_hosts_begin_loading(false);
         let hosts = self.store.all_hosts().into_iter().filter(|host| host.lock().is_loading()).collect();
         self.waiting.begin(hosts);
@@ -170,36 +174,16 @@ impl Engine {
 
     /// To be called once when every host is loaded.
     pub(super) fn finish_loading(&self) {
-        self.find_newest();
-        self.stand_in_for_clock();
+        self.begin_time_again();
         if self.found_unsynced.load(Ordering::Relaxed) {
             self.log.degrade("segments of an earlier process could not be synced");
         }
         self.waiting.finish();
         self.tell_problems();
-        self.prune();
+        self.look_at_time();
+        self.drop_old();
         let (hosts, series) = (self.store.host_count(), self.store.series());
         tracing::info!(hosts, series, "everything is loaded");
-    }
-
-    /// Where the clock is behind nine of ten hosts' newest samples, their median stands in for it.
-    fn stand_in_for_clock(&self) {
-        let clock = self.clock.now_s();
-        // A sample of this second may have a slot that lies half a step ahead of it.
-        let begun = |buffer: &Buffer| Some(buffer.newest_slot()? - i64::from(buffer.frequency_s() / 2));
-        let newest_of = |host: &Arc<Host>| host.lock().buffers().iter().filter_map(begun).max();
-        let mut newest: Vec<i64> = self.store.all_hosts().iter().filter_map(newest_of).collect();
-        newest.sort_unstable();
-        let ahead = newest.iter().filter(|slot| **slot > clock).count();
-        if !newest.is_empty() && ahead * 10 >= newest.len() * 9 {
-            let median = newest[newest.len() / 2];
-            tracing::warn!(
-                clock,
-                median,
-                "the clock is behind the data: the median of the hosts' newest samples stands in"
-            );
-            self.stand_in.store(median, Ordering::Relaxed);
-        }
     }
 
     fn load_host(&self, host: &Arc<Host>, tail: &LogTail) {
@@ -275,6 +259,7 @@ impl<'a> Loading<'a> {
             blocks: Vec::new(),
             strangers: Vec::new(),
             unreadable: Vec::new(),
+            from: engine.horizon.keep_from(host.cluster(), host.name()),
         }
     }
 
@@ -299,7 +284,7 @@ impl<'a> Loading<'a> {
         self.remove_own_tmp(&dir, &listed);
         self.finish_superseding(&dir, &listed);
         self.engine.counters.foreign_files.add((listed.foreign.len() + listed.unnumbered.len()) as u64);
-        let oldest = self.engine.oldest();
+        let oldest = self.from;
         let loaded = load_listed(disk, &dir, &listed, oldest);
         let mut imports = Vec::new();
         for unreadable in &loaded.unreadable {

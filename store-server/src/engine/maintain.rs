@@ -15,7 +15,6 @@ use store_core::host::Host;
 use store_wal::LogPos;
 
 use super::Engine;
-use super::load::newest_slot;
 use super::open::describe;
 use super::options::Cleanup;
 use super::problems::Grade;
@@ -105,6 +104,7 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready {
             return;
         }
+        self.look_at_time();
         let (save, checkpoint, sweep, clean) = self.due(now);
         self.seal(Seal::Ripe);
         let save = save || self.sealed_bytes.load(Ordering::Relaxed) >= SEALED_BYTES_MAX;
@@ -133,7 +133,7 @@ impl Engine {
         // The first checkpoint comes one interval after the start, the first cleanup after a part of the retention.
         last.checkpoint.get_or_insert(now);
         last.cleaned.get_or_insert(now);
-        let clean_every_s = (self.options.retention_s / 8).clamp(1, 3600);
+        let clean_every_s = self.horizon.part_s(8).clamp(1, 3600);
         (
             is_due(&mut last.saved, SAVE_EVERY_S, now),
             interval_s > 0 && is_due(&mut last.checkpoint, interval_s, now),
@@ -184,15 +184,10 @@ impl Engine {
         true
     }
 
-    pub(super) fn find_newest(&self) {
-        let newest = self.store.all_hosts().iter().filter_map(|host| newest_slot(&host.lock())).max();
-        self.newest.store(newest.unwrap_or(Timestamp::MIN), Ordering::Relaxed);
-    }
-
     /// Drops what is older than the retention or more than memory may hold, and rolls block files.
     pub fn sweep(&self) {
-        self.find_newest();
-        self.drop_before(self.wanted_from());
+        self.look_at_time();
+        self.drop_old();
         self.verify_blocks();
         self.heed_memory_cap();
         if !self.is_dumping() {
@@ -243,14 +238,15 @@ impl Engine {
         self.counters.trouble(Grade::Error, what, &self.host_dir(host), &why);
     }
 
-    fn drop_before(&self, time: Timestamp) {
+    /// Drops what is too old, and hosts of which nothing is left.
+    pub(super) fn drop_old(&self) {
         let mut dropped = 0;
         for host in self.store.all_hosts() {
             let mut state = host.lock();
             if state.is_loading() {
                 continue;
             }
-            dropped += state.drop_before(time);
+            dropped += state.drop_before(self.horizon.keep_from(host.cluster(), host.name()));
         }
         self.counters.blocks_dropped.add(dropped as u64);
         self.prune();
@@ -310,8 +306,7 @@ impl Engine {
         self.save_all();
         self.retire(false);
         for quarters in [3, 2, 1] {
-            let time = self.now().saturating_sub(self.options.retention_s / 4 * quarters);
-            self.drop_saved_before(time);
+            self.drop_saved_quarters(quarters);
             if self.memory().total_bytes <= cap {
                 break;
             }
@@ -319,10 +314,12 @@ impl Engine {
         self.memory().total_bytes
     }
 
-    /// Drops blocks on the heap that end before `time` and are in a file. What could not be saved stays.
-    fn drop_saved_before(&self, time: Timestamp) {
+    /// Drops blocks on the heap that are older than so many quarters of what is kept, and in a file. What could not be
+    /// saved stays.
+    fn drop_saved_quarters(&self, quarters: i64) {
         let mut dropped = 0;
         for host in self.store.all_hosts() {
+            let time = self.horizon.older_than_quarters(host.cluster(), host.name(), quarters);
             for buffer in host.lock().buffers_mut() {
                 dropped += buffer.retain_blocks(|held| {
                     held.state != BlockState::Saved
@@ -340,10 +337,6 @@ impl Engine {
             return 0;
         }
         let saver = self.saver();
-        let limits = Limits {
-            wanted_from: self.wanted_from(),
-            checkpoint_interval_s: self.options.checkpoint_interval_s,
-        };
         let holds = |path: &Path| -> Result<Holds, LoadError> {
             if saver.is_active(path) {
                 return Ok(Holds::Newest(Timestamp::MAX));
@@ -368,6 +361,10 @@ impl Engine {
             }
         };
         for dir in dirs {
+            let limits = Limits {
+                wanted_from: self.horizon.keep_from(&dir.cluster, &dir.host),
+                checkpoint_interval_s: self.options.checkpoint_interval_s,
+            };
             match self.cleaner.clean_host(&*self.disk, &dir.path, limits, &holds) {
                 Ok(cleaned) => {
                     removed += cleaned.removed.len() as u64;

@@ -116,7 +116,7 @@ impl Loading<'_> {
             let is_one = |(number, _): &&(u32, i64)| (*number as usize) < shape.columns().len();
             return floors.iter().filter(is_one).copied().collect();
         }
-        let oldest = self.engine.oldest();
+        let oldest = self.from;
         let theirs = |&(number, before): &(u32, i64)| Some((shape.columns().get(number as usize)?, before));
         let named: Vec<_> = floors.iter().filter(|(_, before)| *before > oldest).filter_map(theirs).collect();
         let wanted: Vec<Wanted<'_>> = named

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -11,7 +11,6 @@ use store_checkpoint::blockfile;
 use store_checkpoint::cleanup::Cleaner;
 use store_checkpoint::files::{HostDir, HostDirs, HostFiles, LOG_DIR};
 use store_checkpoint::save::Saver;
-use store_core::Timestamp;
 use store_core::line;
 use store_core::metric::{Aggregation as CoreAggregation, Catalog, Metric};
 use store_core::store::{Limits, Store};
@@ -21,6 +20,7 @@ use store_wal::{Log, LogOptions, LogPos};
 use super::answer::CleanupReport;
 use super::background::Background;
 use super::ground::{self, Ground};
+use super::horizon::{FoundTime, Horizon};
 use super::options::{Aggregation, EngineOptions, OpenError};
 use super::scribe::Announced;
 use super::status::Counters;
@@ -129,6 +129,10 @@ impl Engine {
         for host in &listed.hosts {
             enter(&store, &counters, host);
         }
+        let horizon = Horizon::new(&options, Arc::clone(&clock));
+        if listed.hosts.is_empty() && found.lineage().is_none() {
+            horizon.begin(FoundTime::Nothing);
+        }
         let (threads, open_files_max) = (options.num_workers, options.open_files_max);
         let saver = Saver::new(Arc::clone(&disk), directory.clone(), lineage, threads, open_files_max);
         let durable_dirs = saver.dirs();
@@ -147,9 +151,9 @@ impl Engine {
             saver: Mutex::new(saver),
             durable_dirs,
             cleaner: Cleaner::new(),
-            stand_in: AtomicI64::new(0),
+            horizon,
+            time_noted: Mutex::default(),
             sealed_bytes: AtomicUsize::new(0),
-            newest: AtomicI64::new(Timestamp::MIN),
             last: Mutex::new(maintain::LastDone::default()),
             relief: Mutex::default(),
             background: Background::default(),
@@ -166,7 +170,7 @@ impl Engine {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn cleanup_once(options: EngineOptions) -> Result<CleanupReport, OpenError> {
-        // Loaded, because what is old is judged by the newest sample there is, not by the clock alone.
+        // Loaded, because what is old is judged by the samples there are, not by the clock alone.
         let engine = Self::open(options)?;
         engine.load_all();
         Ok(CleanupReport { files: engine.clean_up() })

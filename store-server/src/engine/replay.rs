@@ -159,19 +159,21 @@ impl Loading<'_> {
         samples
     }
 
-    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value. What is too
-    /// old is left out: it may be of a host that was gone, and is to leave neither series nor grids behind.
+    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value.
+    ///
+    /// A replay leaves nothing out for its age, for the sweep behind the load drops what is too old. Except here: rows
+    /// that are numbered in another way than the host is now may be of a time before it was gone, and those that the
+    /// sweep would drop are to leave neither series nor grids behind, by which newer rows would be counted.
     fn each_cell<'f, 's>(
         &self,
         logged: impl Iterator<Item = LoggedRow<'f>>,
         shape: &'s Shape,
         mut visit: impl FnMut(&LoggedRow<'f>, &'s Column, f32),
     ) {
-        let oldest = self.engine.oldest();
         let mut cells = Vec::new();
         for row in logged {
             let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
-            if is_older(row.slot, buffer.frequency_s, oldest) {
+            if is_older(row.slot, buffer.frequency_s, self.from) {
                 continue;
             }
             cells.clear();
@@ -223,8 +225,8 @@ impl Loading<'_> {
         }
     }
 
-    /// Anchor and slot of a row; `None` if it is older than the retention, or if an intact block of a file knows it
-    /// better, one that covers the slot as of a later moment.
+    /// Anchor and slot of a row; `None` if an intact block of a file knows it better, one that covers the slot as of a
+    /// later moment.
     fn place(&mut self, buffer: u16, anchor: i64, slot: i64, at: Stamp) -> Option<(i64, i64)> {
         let number = usize::from(buffer);
         let blocks = self.blocks.get(number)?;
@@ -237,7 +239,7 @@ impl Loading<'_> {
         // They are in the order of their `as_of`, and most are older than the log.
         let newer = &blocks[blocks.partition_point(|block| block.header().as_of <= at)..];
         let knows_better = |block: &Arc<Block>| block.header().covers(anchor, slot) && block.check();
-        if is_older(slot, buffer.frequency_s(), self.engine.oldest()) || newer.iter().any(knows_better) {
+        if newer.iter().any(knows_better) {
             return None;
         }
         buffer.note_anchor(anchor);

@@ -72,14 +72,14 @@ impl Unrolled {
 impl Engine {
     pub(super) fn is_worth_a_roll(&self, host: &Host) -> bool {
         let buffers = host.lock().buffers().len().max(1);
-        let long_ago = self.clock.now_s() - self.options.retention_s / AGES;
+        let (now, long_s) = (self.clock.now_s(), self.horizon.part_s(AGES));
         let on_disk = self.on_disk();
         on_disk.get(&host.number()).is_some_and(|on_disk| {
             let unrolled = &on_disk.unrolled;
             let many = unrolled.blocks >= ROLL_BLOCKS * buffers;
             many && unrolled.bytes * REWRITTEN_MAX >= on_disk.rolled_bytes
                 || unrolled.files >= ROLL_FILES
-                || unrolled.since.is_some_and(|since| since <= long_ago)
+                || unrolled.since.is_some_and(|since| !(0..long_s).contains(&now.saturating_sub(since)))
         })
     }
 
@@ -118,6 +118,7 @@ impl Engine {
             let metric = |name: &str, frequency_s| self.store.metric_from_file(name, frequency_s);
             Shape::decode(bytes, metric).ok().map(|shape| self.store.intern(shape))
         };
+        let keep_from = self.horizon.keep_from(host.cluster(), host.name());
         let roll_them = |sources: &[PathBuf]| {
             roll::roll(
                 &*self.disk,
@@ -127,7 +128,7 @@ impl Engine {
                 self.store.catalog(),
                 &shape,
                 &resolve,
-                self.wanted_from(),
+                keep_from,
                 &floors,
             )
         };
@@ -177,7 +178,7 @@ impl Engine {
             let what = "rolled file could not be removed";
             self.counters.trouble(Grade::Warning, what, path, &e.to_string());
         }
-        let wanted_from = self.wanted_from();
+        let keep_from = self.horizon.keep_from(host.cluster(), host.name());
         let mut state = host.lock();
         let mut torn = Vec::new();
         for buffer in state.buffers_mut() {
@@ -191,7 +192,7 @@ impl Engine {
                         let header = held.block.header();
                         held.state == BlockState::Saved
                             && sources.contains(header)
-                            && header.end() >= wanted_from
+                            && header.end() >= keep_from
                     })
                     .map(|held| *held.block.header()),
             );
@@ -260,7 +261,7 @@ impl Engine {
             }
         }
         if !sources.is_empty() {
-            let is_short = |seconds: i64| seconds < self.options.retention_s / SPANS;
+            let is_short = |seconds: i64| seconds < self.horizon.part_s(SPANS);
             sources.extend(newest.filter(|(seconds, ..)| is_short(*seconds)).map(|(.., path)| path));
         }
         sources

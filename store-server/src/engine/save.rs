@@ -24,6 +24,9 @@ use super::waiting::Phase;
 /// Bytes of blocks that one call of the saver is given at most.
 const SAVE_BYTES_MAX: usize = 256 << 20;
 
+/// Seconds by which a clock may be set back without heads counting as begun in the future.
+const CLOCK_STEP_S: i64 = 60;
+
 /// Which heads are sealed before their time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seal {
@@ -71,10 +74,12 @@ impl Engine {
             return;
         }
         let shape = Arc::clone(state.shape());
+        let ahead = self.now().saturating_add(CLOCK_STEP_S);
         for buffer in state.buffers_mut() {
             let early = buffer.heads().any(|head| match which {
                 Seal::Ripe => false,
-                Seal::BegunBefore(time) => head.begun() <= time,
+                // One that was begun while the clock was ahead is as old as anybody can tell.
+                Seal::BegunBefore(time) => head.begun() <= time || head.begun() > ahead,
                 Seal::NeededBefore(stamp) => head.first() < stamp,
                 Seal::All => true,
             });
@@ -218,6 +223,7 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready || self.log.is_degraded() {
             return;
         }
+        self.note_time();
         // Read before the first host: what is logged meanwhile lies behind it.
         let end = self.log.end();
         let safe = self.store.all_hosts().iter().map(|host| host.lock().safe()).min().unwrap_or(Stamp::MAX);

@@ -84,6 +84,13 @@ impl<'a> Scribe<'a> {
         self.append(kind::ROWS, Some(shape))
     }
 
+    /// The time that hosts vouch for.
+    pub(super) fn vouched(&mut self, time: Timestamp) {
+        self.payload.clear();
+        Record::Vouched(time).encode(&mut self.payload);
+        self.append(kind::VOUCHED, None);
+    }
+
     /// Whether rows are to bring the names of their columns, rather than the segment a shape that it does not hold
     /// yet. That costs less as long as fewer names were brought than the shape has: a host whose series come one by one
     /// has another shape each time, and all of them together would be quadratically long.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use store_core::Timestamp;
 use store_core::record::{Record, kind};
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
@@ -24,6 +25,8 @@ pub(super) struct Frame {
 pub(super) struct LogTail {
     hosts: BTreeMap<Box<str>, BTreeMap<Box<str>, Vec<Frame>>>,
     pub(super) shapes: HashMap<ShapeHash, Bytes>,
+    /// The time that was vouched for, as the log says it last.
+    pub(super) vouched: Option<Timestamp>,
     pub(super) report: ReplayReport,
     /// Frames whose checksum is good and whose content is not: of a newer version, or mistakes of ours.
     pub(super) unreadable: u64,
@@ -33,11 +36,11 @@ impl LogTail {
     /// Reads the frames from `from` on. Nothing is applied: each host is when its turn comes.
     pub(super) fn read(disk: &dyn Disk, found: &Found, lineage: Lineage, from: LogPos) -> Self {
         let mut tail = Self::default();
-        // A segment says a shape once or twice, at its first use: before `from` perhaps.
+        // A segment says a shape once or twice, at its first use, and the time now and then: before `from` perhaps.
         let segment = LogPos::new(from.segment(), 0);
         let report =
             store_wal::replay(disk, found, lineage, segment, &mut |position, frame_kind, payload| {
-                if position >= from || frame_kind == kind::SHAPE {
+                if position >= from || matches!(frame_kind, kind::SHAPE | kind::VOUCHED) {
                     tail.enter(Frame { stamp: stamp(position), kind: frame_kind, payload });
                 }
             });
@@ -51,6 +54,10 @@ impl LogTail {
             Ok(Record::Shape(bytes)) => {
                 debug_assert_eq!(frame.kind, kind::SHAPE);
                 self.shapes.insert(Shape::hash_of(bytes), frame.payload);
+                return;
+            }
+            Ok(Record::Vouched(time)) => {
+                self.vouched = Some(time);
                 return;
             }
             Ok(

@@ -98,12 +98,11 @@ impl Engine {
     }
 
     fn terms<'a>(&self, default_cluster: Option<&'a str>) -> Terms<'a> {
-        let now = self.now();
         Terms {
             default_cluster,
-            now,
-            oldest: now.saturating_sub(self.options.retention_s),
-            newest: now.saturating_add(self.options.max_future_s),
+            now: self.now(),
+            oldest: self.horizon.keep_from_of_any(),
+            newest: self.horizon.accept_to(),
             fixed_phase: self.is_dumping(),
         }
     }

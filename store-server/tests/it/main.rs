@@ -4,6 +4,7 @@
 
 mod ask;
 mod background;
+mod clock;
 mod crash;
 mod golden;
 mod ground;

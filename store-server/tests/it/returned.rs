@@ -29,7 +29,7 @@ fn returned() -> (Site, Engine) {
     assert_eq!(send(&engine, &[0, 1], NOW), 2);
     site.save(&engine);
     site.clock.set(NOW + 2 * RETENTION);
-    fill(&engine, "other", "power", NOW + 2 * RETENTION, 1, 1, 7);
+    fill(&engine, "other", "power", NOW + 2 * RETENTION, 1, 2, 7);
     engine.sweep();
     assert_eq!(engine.hosts("c").unwrap(), ["other"]);
     assert_eq!(send(&engine, &[1, 0], NOW + 2 * RETENTION), 2);
@@ -94,7 +94,7 @@ fn a_kill_moves_no_sample_of_a_host_that_came_back_in_another_order() {
     send(["a", "b"], NOW);
     site.save(&engine);
     site.clock.set(NOW + 2 * RETENTION);
-    fill(&engine, "other", "load", NOW + 2 * RETENTION, 10, 1, 7);
+    fill(&engine, "other", "load", NOW + 2 * RETENTION, 10, 2, 7);
     engine.sweep();
     assert_eq!(engine.hosts("c").unwrap(), ["other"]);
     // Half a step off the grid of the first sample, and so late that it has one of its own.
@@ -119,7 +119,7 @@ fn a_kill_moves_no_sample_of_a_host_that_came_back_in_another_order() {
 fn nothing_stays_on_the_disk_of_a_host_that_is_gone() {
     let (site, engine) = returned();
     site.clock.set(NOW + 4 * RETENTION);
-    fill(&engine, "other", "power", NOW + 4 * RETENTION, 1, 1, 7);
+    fill(&engine, "other", "power", NOW + 4 * RETENTION, 1, 2, 7);
     engine.sweep();
     assert_eq!(engine.hosts("c").unwrap(), ["other"]);
     engine.clean_up();
