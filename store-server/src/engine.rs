@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use store_checkpoint::blockfile::DamageNotes;
 use store_checkpoint::cleanup::Cleaner;
 use store_checkpoint::durable::DurableDirs;
 use store_checkpoint::save::Saver;
@@ -87,6 +88,8 @@ pub struct Engine {
     /// Held for the whole of a save, a roll, a dump or a cleanup: one of them writes files at a time.
     saver: Mutex<Saver>,
     durable_dirs: Arc<DurableDirs>,
+    /// What was found damaged while columns were read.
+    damage_notes: Arc<DamageNotes>,
     cleaner: Cleaner,
     /// Seconds by which the clock is wrong at least, as the data found at start say; 0 once it has caught up.
     stand_in: AtomicI64,

@@ -5,6 +5,7 @@
 mod ask;
 mod background;
 mod crash;
+mod damage;
 mod golden;
 mod ground;
 mod http;

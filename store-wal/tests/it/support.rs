@@ -110,9 +110,9 @@ impl Disk for Probe {
         self.enter(Op::ReadFront, path);
         self.disk.read_front(path, len)
     }
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
         self.enter(Op::Map, path);
-        self.disk.map(path)
+        self.disk.open(path)
     }
     fn len(&self, path: &Path) -> io::Result<u64> {
         self.enter(Op::Len, path);
