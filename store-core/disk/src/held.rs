@@ -211,8 +211,8 @@ impl DiskFile for HeldFile {
         self.check()
     }
 
-    fn map(&self) -> io::Result<Option<Bytes>> {
-        self.file.map()
+    fn view(&self) -> io::Result<Option<Arc<dyn FileView>>> {
+        self.file.view()
     }
 }
 
