@@ -300,8 +300,8 @@ fn read_back(
         return Err(differs());
     }
     let view = file.view().map_err(unread)?;
-    let read = BlockPages::new(Arc::new(whole), path, notes);
-    let kept = view.map_or_else(|| Arc::clone(&read), |view| BlockPages::new(view, path, notes));
+    let read = BlockPages::shared(Arc::new(whole), path, notes);
+    let kept = view.map_or_else(|| Arc::clone(&read), |view| BlockPages::shared(view, path, notes));
     let blocks = index.blocks.iter().zip(merged).map(|(found, block)| {
         let back = found.block(Arc::clone(shape), Arc::clone(&read)).ok()?;
         (back.header() == block.header() && back.damaged_columns().is_empty())

@@ -96,7 +96,7 @@ pub(crate) struct BlockPages {
 }
 
 impl BlockPages {
-    pub(crate) fn new(view: Arc<dyn FileView>, path: &Path, notes: &Arc<DamageNotes>) -> Arc<dyn Pages> {
+    pub(crate) fn shared(view: Arc<dyn FileView>, path: &Path, notes: &Arc<DamageNotes>) -> Arc<dyn Pages> {
         Arc::new(Self { view, path: path.into(), notes: Arc::clone(notes) })
     }
 }
@@ -144,7 +144,7 @@ impl Opened {
             Some(view) => view,
             None => Arc::new(WholeFile::read(file.read_at(0..file.len())?.into_owned().into())),
         };
-        Ok(Self { index, pages: BlockPages::new(view, path, notes) })
+        Ok(Self { index, pages: BlockPages::shared(view, path, notes) })
     }
 
     /// Opens a block file to go through all of it once: into memory, not through a map.
@@ -180,6 +180,6 @@ impl Opened {
     /// A block file whose bytes are in memory.
     pub fn of_bytes(bytes: Bytes, path: &Path, notes: &Arc<DamageNotes>) -> Self {
         let whole = WholeFile::read(bytes);
-        Self { index: index(&whole), pages: BlockPages::new(Arc::new(whole), path, notes) }
+        Self { index: index(&whole), pages: BlockPages::shared(Arc::new(whole), path, notes) }
     }
 }

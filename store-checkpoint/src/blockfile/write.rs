@@ -282,7 +282,7 @@ impl BlockFile {
         // Where it cannot be mapped the blocks stay where they are.
         let Ok(Some(view)) = self.file.view() else { return Vec::new() };
         let file_bytes = view.len();
-        let pages = BlockPages::new(view, &self.path, &self.notes);
+        let pages = BlockPages::shared(view, &self.path, &self.notes);
         let mut moved = Vec::new();
         self.placed.retain_mut(|(block, place)| {
             let Some(from) = block.upgrade() else { return false };

@@ -57,6 +57,7 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// Reads the sources and verifies every block of them.
+    #[expect(clippy::too_many_arguments, reason = "those of the roll")]
     pub(super) fn read(
         disk: &dyn Disk,
         host_dir: &Path,

@@ -178,12 +178,12 @@ fn a_byte_that_changes_after_its_first_use_is_never_served() {
         let mut costly = 0;
         for found in &index.blocks {
             let body = usize::try_from(found.body_at).unwrap();
-            for at in body..body + found.header.body_bytes as usize {
-                write_at(&on_disk.file, &[bytes[at] ^ 0x20], at);
+            for (at, byte) in bytes.iter().enumerate().skip(body).take(found.header.body_bytes as usize) {
+                write_at(&on_disk.file, &[byte ^ 0x20], at);
                 let lacking = lacking(&whole, &answers(&engine), &ranges);
                 assert!(lacking.len() <= 1, "{access:?}, byte {at}: {lacking:?}");
                 costly += lacking.len();
-                write_at(&on_disk.file, &[bytes[at]], at);
+                write_at(&on_disk.file, &[*byte], at);
             }
         }
         assert!(costly > 50, "{costly}");

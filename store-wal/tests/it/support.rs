@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use store_disk::sim::Op;
-use store_disk::{Disk, DiskFile, DiskLock, Entry, Lineage, SimDisk};
+use store_disk::{Disk, DiskFile, DiskLock, Entry, Lineage, ReadFile, SimDisk};
 use store_wal::{Appended, Found, Log, LogOptions, LogPos, ReplayReport, replay, scan};
 
 pub(crate) const DIR: &str = "/data/.wal";
