@@ -130,7 +130,7 @@ fn work(store: &Store) -> Vec<HostWork> {
         let held = state.buffers().iter().flat_map(|buffer| buffer.blocks());
         let blocks: Vec<Arc<Block>> = held.map(|held| Arc::clone(&held.block)).collect();
         let (cluster, host) = (host.cluster().into(), host.name().into());
-        HostWork { cluster, host, blocks, floors: Vec::new() }
+        HostWork { cluster, host, blocks, floors: Vec::new(), all_floors: Vec::new() }
     });
     work.collect()
 }
@@ -154,8 +154,8 @@ fn save_blocks(c: &mut Criterion) {
         .iter()
         .flat_map(|work| &work.blocks)
         .flat_map(|block| {
-            let (header, body) = block.to_parts();
-            [&header[..], &body[..]].concat()
+            let parts = block.to_parts(1).expect("an undamaged block");
+            [&parts.front[..], &parts.body[..], &parts.behind[..]].concat()
         })
         .collect();
     let mut group = c.benchmark_group("save");
@@ -206,8 +206,9 @@ fn roll_blocks(c: &mut Criterion) {
             let names = disk.list(&dir).expect("a directory");
             let sources: Vec<PathBuf> = names.iter().map(|entry| dir.join(&entry.name)).collect();
             let known = |_, _: &[u8]| Some(Arc::clone(&shape));
+            let (catalog, notes) = (store.catalog(), Arc::default());
             let rolled =
-                roll(&disk, &dir, &sources, LINEAGE, store.catalog(), &shape, &known, Timestamp::MIN, &[]);
+                roll(&disk, &dir, &sources, LINEAGE, catalog, &shape, &known, Timestamp::MIN, &[], &notes);
             assert!(rolled.is_ok_and(|rolled| !rolled.blocks.is_empty()));
             directory
         };

@@ -1,4 +1,4 @@
-//! Block files, version 2: [`BlockFile`] writes one from front to back, [`index`] finds what is in one.
+//! Block files, version 3: [`BlockFile`] writes one from front to back, [`index()`] finds what is in one.
 //!
 //! The layout stands in [`mod@crate::format`]. A file that was cut, torn or flipped anywhere gives up every block that
 //! is still whole: its header stands twice, and with both copies lost the frames tell themselves under which
@@ -6,20 +6,27 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use store_core::Timestamp;
-use store_core::block::{BLOCK_HEADER_BYTES, Block, BlockError, BlockHeader, Checksum};
+use store_core::block::{Block, BlockError, BlockHeader};
+use store_core::pages::Pages;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::wire::Cursor;
 use store_disk::Lineage;
-use store_disk::frame::{self, Check, Frame, Frames, Item};
+use store_disk::frame;
 
 use crate::format::bin1;
 
 mod identity;
+mod index;
+mod pages;
 mod write;
 
+pub use index::index;
+pub(crate) use pages::BlockPages;
+pub use pages::{DamageNote, DamageNotes, Opened};
 pub use write::{BlockFile, BlockFileError, FloorsFrame, Moved};
 pub(crate) use write::{Encoded, Encoder, names};
 
@@ -27,7 +34,7 @@ pub(crate) use write::{Encoded, Encoder, names};
 pub const MAGIC: [u8; 4] = *b"CCBF";
 
 /// The version that this crate writes, and the only one it reads.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Length of one half of the header; the second half is a copy of the first.
 pub const HALF_BYTES: usize = 32;
@@ -121,8 +128,8 @@ impl Header {
         (u32::from_le_bytes(*crc) == crc32fast::hash(covered)).then_some(header)
     }
 
-    /// Whether a later release wrote the file: what follows is not ours to read.
-    fn is_newer(&self) -> bool {
+    /// Whether another release wrote the file, an earlier or a later one: what follows is not ours to read.
+    fn is_other(&self) -> bool {
         self.version != VERSION || self.flags & !FLAG_ROLLED != 0
     }
 }
@@ -150,7 +157,7 @@ pub struct Index {
     pub header_good: bool,
     /// Shapes, as [`Shape::encode`] wrote them; their bytes are what was written.
     pub shapes: Vec<(ShapeHash, Bytes)>,
-    /// Blocks; of their bytes only the headers were looked at.
+    /// Blocks; only their headers were looked at.
     pub blocks: Vec<Found>,
     /// Floors; their bytes are what was written.
     pub floors: Vec<FoundFloors>,
@@ -161,16 +168,18 @@ pub struct Index {
 }
 
 /// A block of a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     /// The block's header, whose checksum is good.
     pub header: BlockHeader,
-    /// The encoded block, header included; a slice of the file.
-    pub bytes: Bytes,
-    /// What `bytes` add up to if they are what was written.
-    pub checksum: Checksum,
+    /// The identity of the file that it was found in.
+    pub identity: u32,
     /// Offset of the block's frame in the file.
     pub offset: u64,
+    /// Where the block's body stands in the file.
+    pub body_at: u64,
+    /// Whether the file ends inside of the block: a write that did not end, or a file that was cut later.
+    pub is_cut: bool,
 }
 
 /// Floors of a file.
@@ -203,7 +212,7 @@ pub enum BlockFileDamage {
     HeaderHalf,
     /// Both halves of the header: lineage and flags are lost, frames need not be.
     Header,
-    /// The file was written by a release that writes this version or flag; nothing of it was read.
+    /// The file was written by another release, which writes this version or flag; nothing of it was read.
     Newer {
         /// Version in the header.
         version: u16,
@@ -216,7 +225,7 @@ pub enum BlockFileDamage {
     Block(BlockError),
     /// The checksum is good and the fields of the frame contradict each other.
     Fields,
-    /// The values of a column of the block cannot be decoded, though its bytes are those that were written.
+    /// A column of the block is not what was written.
     Column {
         /// Number of the column in its buffer.
         column: u32,
@@ -231,13 +240,13 @@ impl fmt::Display for BlockFileDamage {
             Self::HeaderHalf => f.write_str("one half of the file header is damaged"),
             Self::Header => f.write_str("the file header is damaged"),
             Self::Newer { version, flags } => {
-                write!(f, "written by a newer release: version {version}, flags {flags:#x}")
+                write!(f, "written by another release: version {version}, flags {flags:#x}")
             }
             Self::Frame(damage) => damage.fmt(f),
             Self::Block(error) => error.fmt(f),
             Self::Fields => f.write_str("fields of the frame contradict each other"),
             Self::Column { column } => {
-                write!(f, "the values of column {column} of the block cannot be decoded")
+                write!(f, "column {column} of the block is not what was written")
             }
             Self::UnknownKind(kind) => write!(f, "unknown kind of frame: {kind}"),
         }
@@ -245,27 +254,12 @@ impl fmt::Display for BlockFileDamage {
 }
 
 impl Found {
-    /// The block, whose body is read when it is [checked](Block::check), before its first use.
+    /// The block, with its columns in `pages`, the bytes of its file; nothing of them is read now.
     ///
     /// # Errors
     /// If `shape` is not the one under which the block was written.
-    pub fn block(&self, shape: std::sync::Arc<Shape>) -> Result<Block, BlockError> {
-        Block::from_bytes(self.bytes.clone(), shape, Some(self.checksum))
-    }
-
-    /// Where the block's body stands in the file.
-    pub fn body(&self) -> std::ops::Range<usize> {
-        // The file is in memory or mapped, so its length is a usize.
-        let block = self.offset as usize + frame::HEADER_BYTES;
-        block + BLOCK_HEADER_BYTES..block + self.bytes.len()
-    }
-
-    /// Whether the bytes are what was written; reads all of them.
-    pub fn check(&self) -> bool {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&self.checksum.prefix);
-        hasher.update(&self.bytes);
-        hasher.finalize() == self.checksum.crc
+    pub fn block(&self, shape: Arc<Shape>, pages: Arc<dyn Pages>) -> Result<Block, BlockError> {
+        Block::in_file(self.header, self.identity, pages, self.body_at, shape)
     }
 }
 
@@ -278,11 +272,6 @@ impl Index {
     pub fn is_of(&self, host_dir: &Path, lineage: Lineage) -> bool {
         let expected = identity(self.lineage.unwrap_or(lineage), host_dir);
         self.identity.is_none_or(|identity| identity == expected)
-    }
-
-    /// Offset of the first block whose bytes are not what was written; reads all of them.
-    pub fn first_bad_block(&self) -> Option<u64> {
-        self.blocks.iter().find(|found| !found.check()).map(|found| found.offset)
     }
 
     /// What a write that did not end left at the end of the file: a frame that was cut, or bytes that are none.
@@ -301,6 +290,11 @@ impl Index {
         self.damage.iter().all(|range| range.what == BlockFileDamage::HeaderHalf || Some(*range) == torn)
     }
 
+    /// Whether it holds frames of a kind that this release does not know: then nobody can say what may become of it.
+    pub fn has_unknown_kinds(&self) -> bool {
+        self.damage.iter().any(|range| matches!(range.what, BlockFileDamage::UnknownKind(_)))
+    }
+
     /// The bytes of a shape, if the file has it.
     pub fn shape(&self, hash: ShapeHash) -> Option<&Bytes> {
         self.shapes.iter().find(|(found, _)| *found == hash).map(|(_, bytes)| bytes)
@@ -311,102 +305,4 @@ impl Index {
             self.damage.push(DamagedRange { offset: range.start, bytes: range.end - range.start, what });
         }
     }
-
-    fn take(&mut self, file: &Bytes, frame: &Frame<'_>) {
-        let taken = match frame.kind {
-            KIND_BLOCK => found_block(file, frame).map(|found| self.blocks.push(found)),
-            KIND_SHAPE | KIND_FLOORS if !frame.verify() => {
-                Err(BlockFileDamage::Frame(frame::Damage::BadPayload))
-            }
-            KIND_SHAPE => {
-                self.shapes.push((Shape::hash_of(frame.payload), payload(file, frame)));
-                Ok(())
-            }
-            KIND_FLOORS => found_floors(frame).map(|found| self.floors.push(found)),
-            kind => Err(BlockFileDamage::UnknownKind(kind)),
-        };
-        if let Err(what) = taken {
-            self.note(frame.offset..frame.end(), what);
-        }
-    }
-}
-
-/// Finds what is in a block file: frames, and the headers of blocks. Payloads of blocks are not read, unless
-/// frames have to be looked for behind damage.
-///
-/// Any bytes are fine. What it finds, with what it calls damaged and the header, covers the whole file.
-pub fn index(bytes: &Bytes) -> Index {
-    let mut index = Index { file_bytes: bytes.len() as u64, ..Index::default() };
-    let header_end = index.file_bytes.min(HEADER_BYTES as u64);
-    let halves = Header::halves(bytes);
-    index.identity = match halves[0].or(halves[1]) {
-        Some(header) if header.is_newer() => {
-            let Header { version, flags, .. } = header;
-            index.note(0..index.file_bytes, BlockFileDamage::Newer { version, flags });
-            return index;
-        }
-        Some(header) => {
-            index.header_good = true;
-            index.lineage = Some(header.lineage);
-            index.rolled = header.flags & FLAG_ROLLED != 0;
-            for (half, start) in halves.iter().zip([0, HALF_BYTES as u64]) {
-                if half.is_none() {
-                    let end = (start + HALF_BYTES as u64).min(header_end);
-                    index.note(start..end, BlockFileDamage::HeaderHalf);
-                }
-            }
-            Some(header.identity)
-        }
-        None => {
-            index.note(0..header_end, BlockFileDamage::Header);
-            identity::of_frames(bytes)
-        }
-    };
-    let Some(identity) = index.identity else {
-        index.note(header_end..index.file_bytes, BlockFileDamage::Frame(frame::Damage::BadHeader));
-        return index;
-    };
-    for item in Frames::new(bytes, seed(identity), header_end, Check::HeaderOnly) {
-        match item {
-            Item::Frame(frame) => index.take(bytes, &frame),
-            Item::Damage { offset, bytes, what } => {
-                index.note(offset..offset + bytes, BlockFileDamage::Frame(what));
-            }
-        }
-    }
-    index
-}
-
-/// The payload of a frame as a slice of its file, which stays mapped as long as the slice lives.
-fn payload(file: &Bytes, frame: &Frame<'_>) -> Bytes {
-    file.slice_ref(frame.payload)
-}
-
-fn found_block(file: &Bytes, frame: &Frame<'_>) -> Result<Found, BlockFileDamage> {
-    let header = BlockHeader::decode(frame.payload).map_err(BlockFileDamage::Block)?;
-    if frame.payload.len() - BLOCK_HEADER_BYTES != header.body_bytes as usize {
-        return Err(BlockFileDamage::Fields);
-    }
-    let checksum = checksum(file, frame).ok_or(BlockFileDamage::Frame(frame::Damage::CutShort))?;
-    Ok(Found { header, bytes: payload(file, frame), checksum, offset: frame.offset })
-}
-
-/// A frame's payload checksum covers the checksum of its header, then the payload: just what a block checks.
-fn checksum(file: &[u8], frame: &Frame<'_>) -> Option<Checksum> {
-    let payload = frame.payload_range();
-    let (start, end) = (usize::try_from(payload.start).ok()?, usize::try_from(payload.end).ok()?);
-    let prefix = *file.get(..start)?.last_chunk::<4>()?;
-    let crc = u32::from_le_bytes(*file.get(end..)?.first_chunk::<4>()?);
-    Some(Checksum { prefix, crc })
-}
-
-fn found_floors(frame: &Frame<'_>) -> Result<FoundFloors, BlockFileDamage> {
-    let mut cursor = Cursor::new(frame.payload);
-    let fields = (|| Some((ShapeHash(cursor.array()?), cursor.u32()?)))();
-    let (shape, count) = fields.ok_or(BlockFileDamage::Fields)?;
-    if cursor.rest().len() as u64 != u64::from(count) * FLOOR_BYTES as u64 {
-        return Err(BlockFileDamage::Fields);
-    }
-    let floors = std::iter::from_fn(|| Some((cursor.u32()?, cursor.i64()?))).collect();
-    Ok(FoundFloors { shape, floors, offset: frame.offset })
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <directory>/<cluster>/<host>/<from>.json     readable dump of a host
-//! <directory>/<cluster>/<host>/<from>.bin      binary dump (version 1), or a block file (version 2)
+//! <directory>/<cluster>/<host>/<from>.bin      binary dump (version 1), or a block file (version 3)
 //! ```
 //!
 //! | noun | what |
@@ -11,7 +11,7 @@
 //! | [`Dump`] | the runs of a host in a range of time: one `.json` or `.bin` version 1 file |
 //! | [`mod@format`] | the formats, byte by byte, and their codecs |
 //! | [`files`] | names, kinds, host directories, [`find_files`](files::find_files) |
-//! | [`blockfile`] | block files, version 2: append, index without decoding |
+//! | [`blockfile`] | block files, version 3: append, index without decoding |
 //! | [`save`] | blocks of many hosts to their files, durably |
 //! | [`roll`] | the block files of a host into one |
 //! | [`superseded`] | how files of a host give way to others, all at one moment |

@@ -138,14 +138,10 @@ fn split_by_version(
 /// Decodes a file.
 pub(crate) fn read_whole(disk: &dyn Disk, host_dir: &Path, file: &Numbered) -> Result<LoadedFile, LoadError> {
     let path = host_dir.join(&file.name);
-    // Mapped, a snapshot is decoded without a second copy of it; JSON is small and old.
-    let read = if file.json {
-        disk.read(&path).map(|bytes| (DumpFormat::Json, bytes.into()))
-    } else {
-        disk.map(&path).map(|bytes| (DumpFormat::Bin1, bytes))
-    };
-    match read {
-        Ok((format, bytes)) => decode(path, file.number, format, &bytes),
+    // Read, not mapped: a page that cannot be read is an error.
+    let format = if file.json { DumpFormat::Json } else { DumpFormat::Bin1 };
+    match disk.read(&path) {
+        Ok(bytes) => decode(path, file.number, format, &bytes),
         Err(source) => Err(LoadError::Io { path, source }),
     }
 }

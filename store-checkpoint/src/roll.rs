@@ -7,15 +7,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use store_core::Timestamp;
 use store_core::block::{Block, BlockHeader};
 use store_core::merge::merge;
 use store_core::metric::Catalog;
 use store_core::shape::{Shape, ShapeHash};
-use store_disk::{Disk, Lineage};
+use store_disk::{Disk, Lineage, WholeFile};
 
-use crate::blockfile::{self, BlockFileDamage, BlockFileError, Encoded, Encoder, FloorsFrame};
+use crate::blockfile::{
+    self, BlockFileDamage, BlockFileError, BlockPages, DamageNotes, Encoded, Encoder, FloorsFrame,
+};
 use crate::files::{SetAsideError, set_aside};
 
 mod cover;
@@ -144,6 +145,8 @@ pub enum RollError {
 /// * `floors`, the saved ones of the host by column, go into the new file, and so do those of the sources that hide
 ///   something at or behind `keep_from`.
 ///
+/// * Columns that are found damaged go into `notes`, and so do those of the new file later on.
+///
 /// What a torn write left at the end of a source was never acknowledged and is not carried over. If it might as
 /// well be rot, the source is set aside rather than removed.
 ///
@@ -161,8 +164,9 @@ pub fn roll(
     resolve: &Resolve<'_>,
     keep_from: Timestamp,
     floors: &[(u32, Timestamp)],
+    notes: &Arc<DamageNotes>,
 ) -> Result<Rolled, RollError> {
-    let mut gathered = Gathered::read(disk, host_dir, sources, lineage, shape, resolve, keep_from)?;
+    let mut gathered = Gathered::read(disk, host_dir, sources, lineage, shape, resolve, keep_from, notes)?;
     let dropped = gathered.drop_before(keep_from);
     if sources.is_empty() || !dropped && gathered.is_one_rolled() {
         return Err(RollError::Nothing);
@@ -180,7 +184,7 @@ pub fn roll(
                 vec![FloorsFrame { shape: Arc::clone(shape), floors }]
             };
             let (path, written) = put(disk, host_dir, base, lineage, catalog, &merged, &floors)?;
-            let read = read_back(disk, &path, &written, shape, &merged);
+            let read = read_back(disk, &path, &written, shape, &merged, notes);
             let blocks = read.inspect_err(|_| remove(disk, &path))?;
             let bytes = written.len() as u64;
             Rolled { path: Some(path), blocks, bytes, set_aside: Vec::new(), left: Vec::new() }
@@ -279,29 +283,29 @@ fn read_back(
     written: &[u8],
     shape: &Arc<Shape>,
     merged: &[Arc<Block>],
+    notes: &Arc<DamageNotes>,
 ) -> Result<Vec<Arc<Block>>, RollError> {
     let unread = |source| RollError::Read { path: path.to_owned(), source };
     let differs = || RollError::Differs { path: path.to_owned() };
     // Compared as it is read, and mapped for good afterwards: a page of a map that nobody looked at takes no memory.
-    let bytes = Bytes::from(disk.read(path).map_err(unread)?);
+    let file = disk.open(path).map_err(unread)?;
+    let bytes = file.read_at(0..file.len()).map_err(unread)?.into_owned();
+    if bytes != written {
+        return Err(differs());
+    }
     // Both: the bytes to catch the disk, what they say to catch ourselves.
-    let index = blockfile::index(&bytes);
-    let says = index.rolled && index.damage.is_empty() && index.blocks.len() == merged.len();
-    if bytes != written || !says {
+    let whole = WholeFile::read(bytes.into());
+    let index = blockfile::index(&whole);
+    if !index.rolled || !index.damage.is_empty() || index.blocks.len() != merged.len() {
         return Err(differs());
     }
-    let file = disk.try_map(path).map_err(unread)?;
-    if file.as_ref().is_some_and(|file| file.len() != bytes.len()) {
-        return Err(differs());
-    }
+    let view = file.view().map_err(unread)?;
+    let read = BlockPages::shared(Arc::new(whole), path, notes);
+    let kept = view.map_or_else(|| Arc::clone(&read), |view| BlockPages::shared(view, path, notes));
     let blocks = index.blocks.iter().zip(merged).map(|(found, block)| {
-        let back = found.block(Arc::clone(shape)).ok()?;
-        (back.header() == block.header() && back.check()).then(|| {
-            Arc::new(match &file {
-                Some(file) => back.moved_to_file(file.slice(found.body()), found.checksum),
-                None => back.on_heap(),
-            })
-        })
+        let back = found.block(Arc::clone(shape), Arc::clone(&read)).ok()?;
+        (back.header() == block.header() && back.damaged_columns().is_empty())
+            .then(|| Arc::new(back.moved_to_file(found.identity, Arc::clone(&kept), found.body_at)))
     });
     blocks.collect::<Option<_>>().ok_or_else(differs)
 }

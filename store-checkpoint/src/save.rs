@@ -10,7 +10,7 @@ use store_core::block::Block;
 use store_core::metric::Catalog;
 use store_disk::{Disk, Lineage};
 
-use crate::blockfile::{BlockFile, BlockFileError, FloorsFrame, Moved};
+use crate::blockfile::{BlockFile, BlockFileError, DamageNotes, FloorsFrame, Moved};
 use crate::durable::DurableDirs;
 use crate::files::directory_of;
 use crate::parallel::map_hosts;
@@ -29,6 +29,9 @@ pub struct HostWork {
     pub blocks: Vec<Arc<Block>>,
     /// Floors to be saved.
     pub floors: Vec<FloorsFrame>,
+    /// All floors of the host, those above included: each new file begins with them, so that no file is the only one that
+    /// says what was freed.
+    pub all_floors: Vec<FloorsFrame>,
 }
 
 impl HostWork {
@@ -94,6 +97,7 @@ pub struct Saver {
     threads: usize,
     open_files_max: usize,
     dirs: Arc<DurableDirs>,
+    notes: Arc<DamageNotes>,
     /// Files that the next save of a host appends to, by the host's directory.
     active: HashMap<PathBuf, Active>,
     /// Counts batches; says which files were used least recently.
@@ -123,16 +127,23 @@ struct Job<'w> {
 }
 
 impl Job<'_> {
-    fn append(&mut self, disk: &dyn Disk, lineage: Lineage, catalog: &Catalog) -> Result<(), SaveError> {
+    fn append(
+        &mut self,
+        disk: &dyn Disk,
+        lineage: Lineage,
+        catalog: &Catalog,
+        notes: &Arc<DamageNotes>,
+    ) -> Result<(), SaveError> {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
                 let base = self.work.oldest().unwrap_or_default();
                 self.is_new = true;
-                self.file.insert(BlockFile::create(disk, &self.dir, base, lineage)?)
+                self.file.insert(BlockFile::create(disk, &self.dir, base, lineage, notes)?)
             }
         };
-        self.written_bytes = file.append(catalog, &self.work.blocks, &self.work.floors)?;
+        let floors = if self.is_new { &self.work.all_floors } else { &self.work.floors };
+        self.written_bytes = file.append(catalog, &self.work.blocks, floors)?;
         Ok(())
     }
 
@@ -185,6 +196,7 @@ impl Saver {
             threads,
             open_files_max: open_files_max.max(1),
             dirs: Arc::default(),
+            notes: Arc::default(),
             active: HashMap::new(),
             now: 0,
             written_bytes: 0,
@@ -194,6 +206,11 @@ impl Saver {
     /// The directories that it knows of, to be shared with who makes some besides.
     pub fn dirs(&self) -> Arc<DurableDirs> {
         Arc::clone(&self.dirs)
+    }
+
+    /// What is found damaged in the files that it wrote goes there; to be shared with who opens others.
+    pub fn notes(&self) -> Arc<DamageNotes> {
+        Arc::clone(&self.notes)
     }
 
     /// Saves hosts and returns a result for each, in the order of `work`.
@@ -237,9 +254,9 @@ impl Saver {
     fn save_turn<'w>(&mut self, catalog: &Catalog, mut jobs: Vec<Job<'w>>) -> Vec<Job<'w>> {
         self.close_least_recent(self.open_files_max - jobs.len());
         self.make_dirs(&mut jobs);
-        let (disk, lineage, threads) = (&*self.disk, self.lineage, self.threads);
+        let (disk, lineage, threads, notes) = (&*self.disk, self.lineage, self.threads, &self.notes);
         let jobs: Vec<Mutex<Job<'w>>> = jobs.into_iter().map(Mutex::new).collect();
-        map_hosts(&jobs, threads, |job| locked(job).step(|job| job.append(disk, lineage, catalog)));
+        map_hosts(&jobs, threads, |job| locked(job).step(|job| job.append(disk, lineage, catalog, notes)));
         let waiting = jobs.iter().filter(|job| locked(job).failed.is_none()).count();
         let synced = if waiting > SYNC_EACH_MAX { disk.sync_all(&self.directory) } else { Ok(false) };
         match synced {

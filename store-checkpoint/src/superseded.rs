@@ -13,12 +13,13 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use store_disk::Disk;
 use store_disk::replace::{ReplaceError, replace};
 
-use crate::blockfile;
+use crate::blockfile::Opened;
 use crate::dump::DumpFormat;
 use crate::files::{SetAsideError, set_aside};
 use crate::format::bin1;
@@ -307,8 +308,8 @@ fn is_whole(disk: &dyn Disk, host_dir: &Path, name: &OsStr) -> Result<bool, (Pat
     if bin1::is_version_1(&bytes) {
         return Ok(DumpFormat::Bin1.decode(&bytes).is_ok());
     }
-    let index = blockfile::index(&bytes);
-    Ok(index.header_good && index.first_bad_block().is_none())
+    let opened = Opened::of_bytes(bytes, &path, &Arc::default());
+    Ok(opened.index.header_good && opened.is_undamaged())
 }
 
 #[cfg(test)]

@@ -1,22 +1,31 @@
 //! [`Block`]: rows of one buffer, sealed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-
-use crate::Timestamp;
-use crate::codec::{self, CodecError};
-use crate::grid::{Grid, TIMES};
-use crate::shape::{Shape, ShapeHash};
+use crate::codec;
+use crate::pages::{Body, DamagedColumn, Pages, Present, Unavailable};
+use crate::shape::Shape;
 use crate::stamp::Stamp;
-use crate::wire::Cursor;
+
+mod columns;
+mod header;
+#[cfg(test)]
+mod tests;
+
+pub use columns::ColumnDamage;
+pub use header::{
+    BLOCK_HEADER_BYTES, BLOCK_OVERHEAD_BYTES, BlockError, BlockHeader, HeaderPlace, NO_IDENTITY,
+};
+
+use columns::Columns;
 
 /// The most rows of a block.
 pub const BLOCK_ROWS_MAX: u32 = 256;
 
-/// Bytes of an encoded block's header.
-pub const BLOCK_HEADER_BYTES: usize = 64;
+/// Bytes of the entry that a block has for each of its columns.
+pub const ENTRY_BYTES: usize = 8;
 
 /// Whether the rows of a block are anywhere but in memory and in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,37 +41,19 @@ pub enum BlockState {
     Imported,
 }
 
-/// The fixed part of an encoded block: see [`Block`] for the layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockHeader {
-    /// Which codec the columns are written in.
-    pub codec: u8,
-    /// The buffer of the host.
-    pub buffer: u16,
-    /// The slots, and how they are counted.
-    pub grid: Grid,
-    /// Time of row 0.
-    pub base: Timestamp,
-    /// Number of rows, 1 to 256.
-    pub rows: u32,
-    /// Number of columns: the first so many of the buffer.
-    pub columns: u32,
-    /// Stamp of the newest row that was applied.
-    pub as_of: Stamp,
-    /// The shape under which the columns were numbered.
-    pub shape: ShapeHash,
-    /// Bytes behind the header: offsets and payloads.
-    pub body_bytes: u32,
-}
-
 /// Rows of one buffer of one host, sealed and immutable.
 ///
 /// Invariant: complete for its range of slots up to `as_of`; where two blocks overlap, the greater `as_of` wins,
 /// also with its missing values. A missing sample is NaN, never absent.
 ///
-/// The bytes in memory, in the block file and mapped back after a restart are the same: a header of 64 bytes,
-/// then `columns + 1` offsets (u32) into what follows, then a payload for each column. A column without a sample
-/// has no bytes.
+/// Invariant: no value is handed out whose bytes are not those that were written. Each column has a checksum of its own,
+/// which is looked at whenever the column is decoded: a column that is damaged is missing, reported, and still wins over what
+/// is older; the others are as they were. One checksum for all of them would be cheaper to keep and would have to be believed
+/// after the first look, since a query of one series cannot read the whole block.
+///
+/// A block is a header of 64 bytes, a body, and the header once more, which says that it is the second one; in memory
+/// the body stands alone. The body is an entry of 8 bytes for each column, then a payload for each column. A column
+/// without a sample has no bytes.
 ///
 /// | offset | bytes | field      | encoding                                          |
 /// |-------:|------:|------------|---------------------------------------------------|
@@ -76,136 +67,82 @@ pub struct BlockHeader {
 /// |     32 |    16 | shape      | content hash                                      |
 /// |     48 |     4 | columns    | u32                                               |
 /// |     52 |     2 | buffer     | u16                                               |
-/// |     54 |     2 | zero       | 0                                                 |
-/// |     56 |     4 | body_bytes | u32: bytes behind the header                      |
-/// |     60 |     4 | header_crc | CRC-32/IEEE of bytes 0 to 60                      |
+/// |     54 |     2 | place      | 0 in front of the body, 1 behind it               |
+/// |     56 |     4 | body_bytes | u32: bytes between the headers                    |
+/// |     60 |     4 | header_crc | CRC-32/IEEE of the identity (u32) and bytes 0 to 60 |
+///
+/// The identity is that of the file: it says which host the block is of. A block that no file has given one has 0.
+///
+/// | bytes | field of an entry | encoding                                               |
+/// |------:|-------------------|--------------------------------------------------------|
+/// |     4 | end               | u32: where the payload ends, counted from the first payload |
+/// |     4 | crc               | CRC-32/IEEE of the identity, bytes 0 to 60 of the header in front, and the payload; then exclusive or with 9E3779B1 times the number of the column, modulo 2³² |
+///
+/// The first payload begins behind the entries, the last one ends with the body, whatever the entries say. Where an end
+/// between two columns is damaged, it is the place at which both checksums are right.
 #[derive(Debug)]
 pub struct Block {
     header: BlockHeader,
-    body: Bytes,
+    /// What the checksums of the columns begin with: that of the header as it was written.
+    seed: u32,
+    body: Body,
     shape: Arc<Shape>,
-    /// Set when `body` is that of a file, under this checksum.
-    checksum: Option<Checksum>,
-    /// Whether `body` is of a file.
-    in_file: bool,
-    checked: AtomicU8,
+    /// Whether a sweep has looked at all columns.
+    swept: AtomicBool,
 }
 
-/// What the bytes of a block must add up to: CRC-32/IEEE over `prefix`, then the encoded block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checksum {
-    /// Bytes in front.
-    pub prefix: [u8; 4],
-    /// The checksum.
-    pub crc: u32,
+/// A block as it stands in a file.
+#[derive(Debug)]
+pub struct Parts<'b> {
+    /// The header in front.
+    pub front: [u8; BLOCK_HEADER_BYTES],
+    /// Entries and payloads.
+    pub body: Cow<'b, [u8]>,
+    /// The copy of the header.
+    pub behind: [u8; BLOCK_HEADER_BYTES],
 }
 
-const UNCHECKED: u8 = 0;
-const GOOD: u8 = 1;
-const BAD: u8 = 2;
-
-/// Why bytes are not a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BlockError {
-    /// Fewer bytes than the header says, or than a header has.
-    #[error("block is cut short")]
-    CutShort,
-    /// The header's checksum is wrong.
-    #[error("checksum of the block's header is wrong")]
-    HeaderChecksum,
-    /// A field is outside of its range.
-    #[error("a field of the block's header is out of range")]
-    Field,
-    /// A codec that this version does not know: written by a newer one.
-    #[error("block is written in codec {0}, which this version does not know")]
-    UnknownCodec(u8),
-    /// Offsets that go backwards or beyond the end.
-    #[error("offset of column {column} is out of range")]
-    Offset {
-        /// The column.
-        column: u32,
-    },
-    /// The shape is not the one that the header names, or has fewer columns.
-    #[error("block was written under another shape")]
-    Shape,
+/// Columns of a block that cannot be written as they are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} columns of the block are damaged", .columns.len())]
+pub struct DamagedBlock {
+    /// Their numbers, and what is wrong with each.
+    pub columns: Vec<(u32, ColumnDamage)>,
 }
 
-impl BlockHeader {
-    /// Reads a header.
-    ///
-    /// # Errors
-    /// If the bytes are no header, or one of a newer version.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
-        let header = bytes.get(..BLOCK_HEADER_BYTES).ok_or(BlockError::CutShort)?;
-        let mut tail = Cursor::new(&header[60..]);
-        if tail.u32() != Some(crc32fast::hash(&header[..60])) {
-            return Err(BlockError::HeaderChecksum);
-        }
-        let mut cursor = Cursor::new(header);
-        let parsed = (|| {
-            let codec = cursor.u8()?;
-            let width = cursor.u8()?;
-            let rows = u32::from(cursor.u16()?);
-            let frequency_s = cursor.u32()?;
-            let base = cursor.i64()?;
-            let anchor = cursor.i64()?;
-            let as_of = Stamp(cursor.u64()?);
-            let shape = ShapeHash(cursor.array()?);
-            let columns = cursor.u32()?;
-            let buffer = cursor.u16()?;
-            cursor.u16()?;
-            let body_bytes = cursor.u32()?;
-            let grid = Grid { anchor, frequency_s };
-            Some((width, Self { codec, buffer, grid, base, rows, columns, as_of, shape, body_bytes }))
-        })();
-        let (width, header) = parsed.ok_or(BlockError::CutShort)?;
-        let in_range = width == 4
-            && (1..=BLOCK_ROWS_MAX).contains(&header.rows)
-            && header.grid.frequency_s > 0
-            && TIMES.contains(&header.base)
-            && TIMES.contains(&header.grid.anchor)
-            && (header.base - header.grid.anchor) % i64::from(header.grid.frequency_s) == 0
-            && u64::from(header.columns) < u64::from(header.body_bytes);
-        if !in_range {
-            return Err(BlockError::Field);
-        }
-        if !codec::is_known(header.codec) {
-            return Err(BlockError::UnknownCodec(header.codec));
-        }
-        Ok(header)
+/// Lays entries and payloads one behind the other.
+struct BodyBuilder {
+    bytes: Vec<u8>,
+    payloads_at: usize,
+    seed: u32,
+}
+
+impl BodyBuilder {
+    fn new(columns: u32, seed: u32) -> Self {
+        let payloads_at = columns as usize * ENTRY_BYTES;
+        Self { bytes: vec![0; payloads_at], payloads_at, seed }
     }
 
-    /// The header as bytes.
-    pub fn encode(&self) -> [u8; BLOCK_HEADER_BYTES] {
-        let mut out = Vec::with_capacity(BLOCK_HEADER_BYTES);
-        out.push(self.codec);
-        out.push(4);
-        out.extend_from_slice(&u16::try_from(self.rows).unwrap_or(u16::MAX).to_le_bytes());
-        out.extend_from_slice(&self.grid.frequency_s.to_le_bytes());
-        out.extend_from_slice(&self.base.to_le_bytes());
-        out.extend_from_slice(&self.grid.anchor.to_le_bytes());
-        out.extend_from_slice(&self.as_of.0.to_le_bytes());
-        out.extend_from_slice(&self.shape.0);
-        out.extend_from_slice(&self.columns.to_le_bytes());
-        out.extend_from_slice(&self.buffer.to_le_bytes());
-        out.extend_from_slice(&[0, 0]);
-        out.extend_from_slice(&self.body_bytes.to_le_bytes());
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        let mut header = [0; BLOCK_HEADER_BYTES];
-        header.copy_from_slice(&out);
-        header
+    /// Ends a column whose payload is what was appended since the last one. `from` is where it began.
+    fn end_column(&mut self, column: u32, from: usize) {
+        let end = u32::try_from(self.bytes.len() - self.payloads_at).expect("a block is smaller than 4 GiB");
+        let crc = columns::checksum(self.seed, column, &self.bytes[from..]);
+        let entry = &mut self.bytes[column as usize * ENTRY_BYTES..][..ENTRY_BYTES];
+        entry[..4].copy_from_slice(&end.to_le_bytes());
+        entry[4..].copy_from_slice(&crc.to_le_bytes());
     }
 
-    /// The first moment behind the last row's slot time: base + rows · frequency.
-    pub fn end(&self) -> Timestamp {
-        self.base + i64::from(self.rows) * i64::from(self.grid.frequency_s)
-    }
-
-    /// Whether the slot of this time, on a grid with this anchor, lies in the block's range.
-    pub fn covers(&self, anchor: Timestamp, slot: Timestamp) -> bool {
-        self.grid.anchor == anchor && self.base <= slot && slot < self.end()
+    /// Puts the checksums of another seed in the place of those that are there.
+    fn reseed(&mut self, columns: u32, seed: u32) {
+        let mut from = self.payloads_at;
+        for column in 0..columns {
+            let entry = &self.bytes[column as usize * ENTRY_BYTES..][..4];
+            let end = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
+            let to = self.payloads_at + end;
+            let crc = columns::checksum(seed, column, &self.bytes[from..to]);
+            self.bytes[column as usize * ENTRY_BYTES + 4..][..4].copy_from_slice(&crc.to_le_bytes());
+            from = to;
+        }
     }
 }
 
@@ -217,44 +154,35 @@ impl Block {
     pub fn seal(mut header: BlockHeader, shape: Arc<Shape>, mut column: impl FnMut(u32, &mut [f32])) -> Self {
         assert!((1..=BLOCK_ROWS_MAX).contains(&header.rows), "a block has 1 to 256 rows");
         header.shape = shape.hash();
-        let offsets_bytes = (header.columns as usize + 1) * 4;
-        let mut body = vec![0; offsets_bytes];
         let mut values = [f32::NAN; BLOCK_ROWS_MAX as usize];
         let values = &mut values[..header.rows as usize];
+        // The checksums begin with that of the header, which says how long all of this is.
+        let mut body = BodyBuilder::new(header.columns, 0);
         for index in 0..header.columns {
-            let offset = u32::try_from(body.len() - offsets_bytes).expect("a block is smaller than 4 GiB");
-            body[index as usize * 4..][..4].copy_from_slice(&offset.to_le_bytes());
+            let from = body.bytes.len();
             column(index, values);
-            codec::encode_with(header.codec, values, &mut body);
+            codec::encode_with(header.codec, values, &mut body.bytes);
+            body.end_column(index, from);
         }
-        let end = u32::try_from(body.len() - offsets_bytes).expect("a block is smaller than 4 GiB");
-        body[offsets_bytes - 4..offsets_bytes].copy_from_slice(&end.to_le_bytes());
-        header.body_bytes = u32::try_from(body.len()).expect("a block is smaller than 4 GiB");
-        body.shrink_to_fit();
-        let checked = AtomicU8::new(GOOD);
-        Self { header, body: body.into(), shape, checksum: None, in_file: false, checked }
+        header.body_bytes = u32::try_from(body.bytes.len()).expect("a block is smaller than 4 GiB");
+        let seed = header.seed(NO_IDENTITY);
+        body.reseed(header.columns, seed);
+        body.bytes.shrink_to_fit();
+        Self { header, seed, body: Body::Heap(body.bytes.into()), shape, swept: AtomicBool::new(true) }
     }
 
-    /// A block as it stands in a file: header and body in `bytes`.
-    ///
-    /// With a `checksum` the body is not read now; [`check`](Self::check) does that before its first use. Then the
-    /// bytes are taken for those of a mapped file, unless somebody [says otherwise](Self::on_heap).
+    /// A block in a file: its header as it was found there, its body at byte `at` of `pages`, or as much of it as
+    /// there is. Nothing of the body is read now. `identity` is that of the file.
     ///
     /// # Errors
-    /// If the header is damaged, or does not go with `bytes` or `shape`.
-    pub fn from_bytes(
-        bytes: Bytes,
+    /// If the header does not go with `shape`.
+    pub fn in_file(
+        header: BlockHeader,
+        identity: u32,
+        pages: Arc<dyn Pages>,
+        at: u64,
         shape: Arc<Shape>,
-        checksum: Option<Checksum>,
     ) -> Result<Self, BlockError> {
-        let header = BlockHeader::decode(&bytes)?;
-        if bytes.len() - BLOCK_HEADER_BYTES != header.body_bytes as usize {
-            return Err(BlockError::CutShort);
-        }
-        let offsets_bytes = (u64::from(header.columns) + 1) * 4;
-        if offsets_bytes > u64::from(header.body_bytes) {
-            return Err(BlockError::CutShort);
-        }
         let buffer = shape.buffers().get(usize::from(header.buffer)).ok_or(BlockError::Shape)?;
         if shape.hash() != header.shape
             || buffer.frequency_s != header.grid.frequency_s
@@ -262,9 +190,8 @@ impl Block {
         {
             return Err(BlockError::Shape);
         }
-        let checked = AtomicU8::new(if checksum.is_some() { UNCHECKED } else { GOOD });
-        let (body, in_file) = (bytes.slice(BLOCK_HEADER_BYTES..), checksum.is_some());
-        Ok(Self { header, body, shape, checksum, in_file, checked })
+        let (seed, body) = (header.seed(identity), Body::File(pages, at));
+        Ok(Self { header, seed, body, shape, swept: AtomicBool::new(false) })
     }
 
     /// The header.
@@ -277,245 +204,244 @@ impl Block {
         &self.shape
     }
 
-    /// Offsets and payloads, as they stand behind the header.
-    pub fn body(&self) -> &Bytes {
-        &self.body
+    /// The block as it stands in a file of this identity, if every column is what was written: under a new checksum
+    /// damage would never be noticed again. What is in a file is read from there once more.
+    ///
+    /// # Errors
+    /// The columns that are not: see [`mended`](Self::mended).
+    pub fn to_parts(&self, identity: u32) -> Result<Parts<'_>, DamagedBlock> {
+        let body = self.body.read(0..self.body_bytes()).ok();
+        let damaged = match &body {
+            Some(body) => self.damaged_in(body),
+            None => self.damaged_columns(),
+        };
+        let Some(mut body) = body.filter(|_| damaged.is_empty()) else {
+            return Err(DamagedBlock { columns: damaged });
+        };
+        let seed = self.header.seed(identity);
+        if seed != self.seed {
+            body = Cow::Owned(self.rebuilt(&self.header, identity));
+        }
+        let front = self.header.encode(identity, HeaderPlace::Front);
+        Ok(Parts { front, body, behind: self.header.encode(identity, HeaderPlace::Behind) })
     }
 
-    /// Header and body: the block as a file holds it.
-    pub fn to_parts(&self) -> ([u8; BLOCK_HEADER_BYTES], Bytes) {
-        (self.header.encode(), self.body.clone())
+    /// The body of these columns under `header` and `identity`, those that are damaged without values.
+    fn rebuilt(&self, header: &BlockHeader, identity: u32) -> Vec<u8> {
+        let whole = self.body.read(0..self.body_bytes()).ok();
+        let mut body = BodyBuilder::new(header.columns, header.seed(identity));
+        for column in 0..header.columns {
+            let from = body.bytes.len();
+            let payload = match &whole {
+                Some(whole) => self.columns().find(column, &slice_of(whole)),
+                None => self.columns().find(column, &|range| self.body.read(range)),
+            };
+            body.bytes.extend_from_slice(&payload.unwrap_or_default());
+            body.end_column(column, from);
+        }
+        body.bytes
     }
 
-    /// The same rows, stamped anew.
+    /// The same rows without the columns that are damaged, which are missing now and win as such: in memory, to be
+    /// saved anew. A stamp later, so that it wins over the damaged one wherever both are found.
+    #[must_use]
+    pub fn mended(&self) -> Self {
+        let mut header = BlockHeader { as_of: Stamp(self.header.as_of.0.saturating_add(1)), ..self.header };
+        // Once for the length, which the seed covers.
+        header.body_bytes = u32::try_from(self.rebuilt(&header, NO_IDENTITY).len()).unwrap_or(u32::MAX);
+        let body = Body::Heap(self.rebuilt(&header, NO_IDENTITY).into());
+        let (seed, shape) = (header.seed(NO_IDENTITY), Arc::clone(&self.shape));
+        Self { header, seed, body, shape, swept: AtomicBool::new(true) }
+    }
+
+    /// The same rows, stamped anew. The checksums of its columns are made anew when it is written.
     #[must_use]
     pub fn restamped(&self, as_of: Stamp) -> Self {
         Self {
             header: BlockHeader { as_of, ..self.header },
+            seed: self.seed,
             body: self.body.clone(),
             shape: Arc::clone(&self.shape),
-            checksum: None,
-            in_file: self.in_file,
-            checked: AtomicU8::new(if self.check() { GOOD } else { BAD }),
+            swept: AtomicBool::new(self.is_swept()),
         }
     }
 
-    /// The same block with its body in a file that it was written to, under `checksum`.
-    ///
-    /// What a write gave to the system is what it gives back; that a disk forgets is found when the file is rolled,
-    /// or read by the next start, or when the rows are to be written once more: see
-    /// [`check_again`](Self::check_again).
-    ///
-    /// # Panics
-    /// If `body` has not the length of the body.
+    /// The same block with its body in a file of this identity, at byte `at`, that its [parts](Self::to_parts) were
+    /// written to.
     #[must_use]
-    pub fn moved_to_file(&self, body: Bytes, checksum: Checksum) -> Self {
-        assert_eq!(body.len(), self.body.len(), "the body as it was written");
+    pub fn moved_to_file(&self, identity: u32, pages: Arc<dyn Pages>, at: u64) -> Self {
         Self {
             header: self.header,
-            body,
+            seed: self.header.seed(identity),
+            body: Body::File(pages, at),
             shape: Arc::clone(&self.shape),
-            checksum: Some(checksum),
-            in_file: true,
-            checked: AtomicU8::new(if self.check() { GOOD } else { BAD }),
+            // What a write gave to the system is what it gives back.
+            swept: AtomicBool::new(true),
         }
     }
 
-    /// Whether [`check`](Self::check) knows its answer already.
-    pub fn is_checked(&self) -> bool {
-        self.checked.load(Ordering::Relaxed) != UNCHECKED
+    /// Whether a [sweep](Self::sweep) has looked at it, or it came from memory.
+    pub fn is_swept(&self) -> bool {
+        self.swept.load(Ordering::Relaxed)
     }
 
-    /// Whether the bytes are what was written; reads all of them the first time it is asked.
-    pub fn check(&self) -> bool {
-        match self.checked.load(Ordering::Relaxed) {
-            GOOD => true,
-            BAD => false,
-            _ => {
-                let good = self.checksum.is_none_or(|checksum| {
-                    let mut hasher = crc32fast::Hasher::new();
-                    hasher.update(&checksum.prefix);
-                    hasher.update(&self.header.encode());
-                    hasher.update(&self.body);
-                    hasher.finalize() == checksum.crc
-                });
-                self.checked.store(if good { GOOD } else { BAD }, Ordering::Relaxed);
-                good
-            }
+    /// Reads all columns, not through a map, and reports those that are damaged. Returns them.
+    pub fn sweep(&self) -> Vec<(u32, ColumnDamage)> {
+        self.swept.store(true, Ordering::Relaxed);
+        let damaged = self.damaged_columns();
+        damaged.iter().for_each(|(column, what)| self.report(*column, *what));
+        damaged
+    }
+
+    /// The columns that are not what was written; reads all of them, not through a map.
+    pub fn damaged_columns(&self) -> Vec<(u32, ColumnDamage)> {
+        if let Ok(body) = self.body.read(0..self.body_bytes()) {
+            return self.damaged_in(&body);
+        }
+        // One page is enough that the whole cannot be read.
+        self.damaged_by(|column| self.columns().find(column, &|range| self.body.read(range)))
+    }
+
+    fn damaged_in(&self, body: &[u8]) -> Vec<(u32, ColumnDamage)> {
+        self.damaged_by(|column| self.columns().find(column, &slice_of(body)))
+    }
+
+    fn damaged_by<'b>(
+        &self,
+        find: impl Fn(u32) -> Result<Cow<'b, [u8]>, ColumnDamage>,
+    ) -> Vec<(u32, ColumnDamage)> {
+        let rows = self.header.rows as usize;
+        let mut values = [f32::NAN; BLOCK_ROWS_MAX as usize];
+        let mut is_damaged = |column: u32| {
+            find(column).map_or_else(Some, |payload| {
+                let decoded =
+                    codec::decode_with(self.header.codec, &payload, rows, 0..rows, &mut values[..rows]);
+                decoded.err().map(ColumnDamage::Codec)
+            })
+        };
+        (0..self.header.columns).filter_map(|column| Some((column, is_damaged(column)?))).collect()
+    }
+
+    fn columns(&self) -> Columns {
+        Columns::new(&self.header, self.seed)
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.header.body_bytes as usize
+    }
+
+    fn get(&self, range: std::ops::Range<usize>, present: &Present) -> Result<Cow<'_, [u8]>, Unavailable> {
+        self.body.get(range, self.body_bytes(), present)
+    }
+
+    #[cold]
+    fn report(&self, column: u32, what: ColumnDamage) {
+        if let Body::File(pages, at) = &self.body {
+            pages.report(&DamagedColumn { header: &self.header, shape: &self.shape, column, what, at: *at });
         }
     }
 
-    /// The same, and reads them once more if they are those of a file, which may have rotted since: to be asked
-    /// before the rows get a new checksum, under which that would never be noticed.
-    pub fn check_again(&self) -> bool {
-        if self.checksum.is_some() {
-            self.checked.store(UNCHECKED, Ordering::Relaxed);
+    /// Makes what several columns need present, in one run for their entries and one for their payloads: for a request
+    /// that is going to decode them.
+    pub fn ensure(&self, columns: std::ops::RangeInclusive<u32>, present: &Present) {
+        let (first, last) = columns.into_inner();
+        if !matches!(self.body, Body::File(..)) || self.header.columns == 0 {
+            return;
         }
-        self.check()
+        let (first, last) = (first.min(self.header.columns - 1), last.min(self.header.columns - 1));
+        let of = self.columns();
+        self.body.ensure(of.entries(first..last + 1), self.body_bytes(), present);
+        let source = |range| self.get(range, present);
+        if let Some(payloads) = of.payloads(first, last, &source) {
+            self.body.ensure(payloads, self.body_bytes(), present);
+        }
     }
 
-    /// The encoded values of a column; `None` if it has no sample here, or came later than this block.
-    pub fn payload(&self, index: u32) -> Option<&[u8]> {
-        let payloads = self.body.get((self.header.columns as usize + 1) * 4..)?;
-        let (from, to) = (self.offset(index)?, self.offset(index + 1)?);
-        payloads.get(from..to).filter(|payload| !payload.is_empty())
+    /// Whether a column has a sample, or may have: what it holds is not looked at. False if it came later than this
+    /// block.
+    pub fn is_filled(&self, index: u32, present: &Present) -> bool {
+        index < self.header.columns && self.columns().is_filled(index, &|range| self.get(range, present))
     }
 
-    fn offset(&self, index: u32) -> Option<usize> {
-        if index > self.header.columns {
-            return None;
+    /// The encoded values of a column, which are what was written; `None` if it has no sample here, or came later than
+    /// this block.
+    fn payload(&self, index: u32, present: &Present) -> Result<Option<Cow<'_, [u8]>>, ColumnDamage> {
+        if index >= self.header.columns {
+            return Ok(None);
         }
-        Cursor::new(self.body.get(index as usize * 4..)?).u32().map(|offset| offset as usize)
+        let payload = self.columns().find(index, &|range| self.get(range, present))?;
+        Ok(Some(payload).filter(|payload| !payload.is_empty()))
     }
 
     /// Decodes rows `rows` of a column into `out`, whose length is that of the range. NaN where it has no sample.
     ///
     /// # Errors
-    /// If the payload is damaged; `out` is NaN then.
+    /// If the column is damaged, which is reported; `out` is NaN then.
     pub fn decode(
         &self,
         index: u32,
         rows: std::ops::Range<usize>,
         out: &mut [f32],
-    ) -> Result<(), CodecError> {
-        match self.payload(index) {
-            None => out.fill(f32::NAN),
-            Some(payload) => {
-                let decoded =
-                    codec::decode_with(self.header.codec, payload, self.header.rows as usize, rows, out);
-                if decoded.is_err() {
-                    out.fill(f32::NAN);
-                    return decoded;
-                }
+        present: &Present,
+    ) -> Result<(), ColumnDamage> {
+        let decoded = self.payload(index, present).and_then(|payload| match payload {
+            None => {
+                out.fill(f32::NAN);
+                Ok(())
             }
+            Some(payload) => {
+                codec::decode_with(self.header.codec, &payload, self.header.rows as usize, rows, out)
+                    .map_err(ColumnDamage::Codec)
+            }
+        });
+        if let Err(what) = decoded {
+            out.fill(f32::NAN);
+            self.report(index, what);
         }
-        Ok(())
+        decoded
     }
 
-    /// All rows of a column; NaN where it has no sample, and where the payload is damaged.
+    /// Adds rows `rows` of a column to `sums`, missing values making NaN of what they are added to. Returns whether the
+    /// column has samples here that can be read; else `sums` is as it was.
+    pub fn add_to(
+        &self,
+        index: u32,
+        rows: std::ops::Range<usize>,
+        sums: &mut [f64],
+        present: &Present,
+    ) -> bool {
+        let added = self.payload(index, present).and_then(|payload| {
+            let Some(payload) = payload else { return Ok(false) };
+            codec::sum_into(self.header.codec, &payload, self.header.rows as usize, rows, sums)
+                .map(|()| true)
+                .map_err(ColumnDamage::Codec)
+        });
+        added.unwrap_or_else(|what| {
+            self.report(index, what);
+            false
+        })
+    }
+
+    /// All rows of a column; NaN where it has no sample, and where it is damaged.
     pub fn column(&self, index: u32) -> Vec<f32> {
         let mut values = vec![f32::NAN; self.header.rows as usize];
-        if self.check() {
-            // A payload that does not decode has NaN in `values`: as if the samples were missing.
-            self.decode(index, 0..values.len(), &mut values).ok();
-        }
+        // A column that does not decode has NaN in `values`: as if the samples were missing.
+        self.decode(index, 0..values.len(), &mut values, &Present::default()).ok();
         values
-    }
-
-    /// The same block, whose bytes were read into memory.
-    #[must_use]
-    pub fn on_heap(self) -> Self {
-        Self { in_file: false, ..self }
     }
 
     /// Whether the bytes are those of a mapped file, rather than memory of this process.
     pub fn is_in_file(&self) -> bool {
-        self.in_file
+        matches!(&self.body, Body::File(pages, _) if pages.is_mapped())
     }
 
     /// Bytes that the block keeps alive, on the heap or mapped.
     pub fn bytes(&self) -> usize {
-        self.body.len()
+        self.body_bytes()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metric::{Aggregation, Catalog, Metric, MetricId};
-    use crate::shape::NewColumn;
-
-    fn shape() -> Arc<Shape> {
-        let catalog = Catalog::new([Metric {
-            name: "m".into(),
-            frequency_s: 10,
-            aggregation: Aggregation::Sum,
-            served: true,
-        }]);
-        let columns: Vec<_> = (0..3)
-            .map(|n| NewColumn { path: vec![format!("c{n}").into()].into(), metric: MetricId(0), buffer: 0 })
-            .collect();
-        Arc::new(Shape::empty(&catalog).extended(&catalog, &[10], &columns))
-    }
-
-    fn sealed() -> Block {
-        let header = BlockHeader {
-            codec: codec::RAW,
-            buffer: 0,
-            grid: Grid { anchor: 5, frequency_s: 10 },
-            base: 105,
-            rows: 4,
-            columns: 3,
-            as_of: Stamp(77),
-            shape: ShapeHash([0; 16]),
-            body_bytes: 0,
-        };
-        Block::seal(header, shape(), |column, out| {
-            for (row, value) in out.iter_mut().enumerate() {
-                *value = if column == 1 { f32::NAN } else { column as f32 * 10.0 + row as f32 };
-            }
-        })
-    }
-
-    fn bytes(block: &Block) -> Bytes {
-        let (header, body) = block.to_parts();
-        [&header[..], &body[..]].concat().into()
-    }
-
-    #[test]
-    fn a_block_reads_back_as_it_was_sealed() {
-        let block = sealed();
-        let back = Block::from_bytes(bytes(&block), shape(), None).unwrap();
-        assert_eq!(back.header(), block.header());
-        assert_eq!(back.column(2), [20.0, 21.0, 22.0, 23.0]);
-        assert!(back.column(1).iter().all(|value| value.is_nan()));
-        assert!(back.payload(1).is_none() && back.payload(9).is_none());
-        assert_eq!(back.header().end(), 145);
-        assert!(
-            back.header().covers(5, 135) && !back.header().covers(5, 145) && !back.header().covers(15, 135)
-        );
-    }
-
-    #[test]
-    fn every_flipped_bit_of_the_header_is_noticed() {
-        let good = bytes(&sealed());
-        for bit in 0..BLOCK_HEADER_BYTES * 8 {
-            let mut bad = good.to_vec();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(Block::from_bytes(bad.into(), shape(), None).is_err(), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn a_body_that_was_changed_fails_its_check_and_reads_as_missing() {
-        let good = bytes(&sealed());
-        let checksum = Checksum { prefix: *b"abcd", crc: crc32fast::hash(&[b"abcd", &good[..]].concat()) };
-        assert!(Block::from_bytes(good.clone(), shape(), Some(checksum)).unwrap().check());
-        let mut bad = good.to_vec();
-        *bad.last_mut().unwrap() ^= 1;
-        let block = Block::from_bytes(bad.into(), shape(), Some(checksum)).unwrap();
-        assert!(!block.check());
-        assert!(block.column(2).iter().all(|value| value.is_nan()));
-    }
-
-    #[test]
-    fn offsets_that_lie_never_read_outside() {
-        let good = bytes(&sealed());
-        for at in BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + 16 {
-            for value in [0, 1, 0x7f, 0xff] {
-                let mut bad = good.to_vec();
-                bad[at] = value;
-                let block = Block::from_bytes(bad.into(), shape(), None).unwrap();
-                for column in 0..4 {
-                    assert_eq!(block.column(column).len(), 4);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_newer_codec_is_named() {
-        let header = BlockHeader { codec: 200, ..*sealed().header() };
-        assert_eq!(BlockHeader::decode(&header.encode()), Err(BlockError::UnknownCodec(200)));
-    }
+/// A body that was read as a whole.
+fn slice_of<'b>(body: &'b [u8]) -> impl Fn(std::ops::Range<usize>) -> Result<Cow<'b, [u8]>, Unavailable> {
+    move |range| body.get(range).map(Cow::Borrowed).ok_or(Unavailable)
 }

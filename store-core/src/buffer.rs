@@ -427,7 +427,10 @@ impl Buffer {
         if !changed {
             return;
         }
-        let block = table.seal(Arc::clone(context.shape), table.as_of().max(stamp));
+        // A row that is older than what is laid fills what damage has left: the block wins over the damaged one.
+        let fills = Stamp::ZERO < stamp && stamp <= table.as_of();
+        let as_of = if fills { Stamp(table.as_of().0.saturating_add(1)) } else { table.as_of().max(stamp) };
+        let block = table.seal(Arc::clone(context.shape), as_of);
         let mut inside: Vec<usize> = under
             .into_iter()
             .filter(|&at| {
@@ -501,7 +504,7 @@ impl Buffer {
         dropped
     }
 
-    /// Drops blocks that `keep` refuses; used when memory runs out and when damage was found.
+    /// Drops blocks that `keep` refuses; used when memory runs out and when what they hold is held by others.
     pub fn retain_blocks(&mut self, keep: impl FnMut(&Held) -> bool) -> usize {
         let before = self.blocks.len();
         Arc::make_mut(&mut self.blocks).retain(keep);

@@ -7,6 +7,7 @@ use crate::host::{Host, HostState};
 use crate::json;
 use crate::level::Level;
 use crate::metric::Catalog;
+use crate::pages::Present;
 use crate::store::Store;
 
 /// Where a selector of names joined by colons leads.
@@ -120,11 +121,13 @@ fn pieces(state: &HostState, number: u32) -> Vec<Piece> {
         Some(Piece { first: slot(first), last: slot(last), frequency_s, saved })
     };
     let blocks =
-        buffer.blocks().iter().filter(|held| held.block.payload(column.index).is_some()).map(|held| {
-            let header = held.block.header();
-            let values = held.block.column(column.index);
-            piece(header.base, header.grid.frequency_s, &values, held.state == BlockState::Saved)
-        });
+        buffer.blocks().iter().filter(|held| held.block.is_filled(column.index, &Present::default())).map(
+            |held| {
+                let header = held.block.header();
+                let values = held.block.column(column.index);
+                piece(header.base, header.grid.frequency_s, &values, held.state == BlockState::Saved)
+            },
+        );
     let heads = buffer.heads().map(|head| {
         let values: Vec<f32> = head.column(column.index).collect();
         piece(head.base(), head.grid().frequency_s, &values, false)

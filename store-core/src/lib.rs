@@ -52,6 +52,7 @@ pub mod line;
 pub mod merge;
 pub mod metric;
 pub mod number;
+pub mod pages;
 pub mod query;
 pub mod record;
 pub mod resample;

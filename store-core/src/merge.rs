@@ -7,6 +7,7 @@ use crate::Timestamp;
 use crate::block::{BLOCK_ROWS_MAX, Block, BlockHeader};
 use crate::codec;
 use crate::grid::Grid;
+use crate::pages::Present;
 use crate::shape::{Shape, ShapeHash};
 use crate::stamp::Stamp;
 
@@ -44,21 +45,36 @@ impl Table {
         let step = i64::from(self.grid.frequency_s);
         let (here, there) = (((from - self.base) / step) as usize, ((from - header.base) / step) as usize);
         let rows = ((to - from) / step) as usize;
-        // Of a damaged block only the range is known: what is older must not show in its place.
-        let intact = block.check_again();
-        for index in 0..self.width.min(header.columns) {
-            let filled = intact && block.payload(index).is_some();
+        let width = self.width.min(header.columns);
+        let present = Present::default();
+        block.ensure(0..=width.saturating_sub(1), &present);
+        for index in 0..width {
+            let filled = block.is_filled(index, &present);
             let column = match self.columns.get_mut(&index) {
                 Some(column) => column,
                 None if filled => self.columns.entry(index).or_insert_with(|| missing(self.rows)),
                 None => continue,
             };
-            let target = &mut column[here..here + rows];
-            if !filled || block.decode(index, there..there + rows, target).is_err() {
-                target.fill(f32::NAN);
-            }
+            // Of a damaged column only the range is known, and all of it is missing then: what is older must not show
+            // in its place.
+            block.decode(index, there..there + rows, &mut column[here..here + rows], &present).ok();
         }
         self.as_of = self.as_of.max(header.as_of);
+    }
+
+    /// Lays the columns of a block that are what was written over what is here, and leaves the others as they are: what
+    /// was being saved when the process ended, over what was there before.
+    pub fn lay_undamaged(&mut self, block: &Block) {
+        let damaged: Vec<u32> = block.damaged_columns().into_iter().map(|(column, _)| column).collect();
+        let kept: Vec<(u32, Option<Vec<f32>>)> =
+            damaged.iter().map(|column| (*column, self.columns.remove(column))).collect();
+        self.lay(block);
+        for (column, values) in kept {
+            match values {
+                Some(values) => self.columns.insert(column, values),
+                None => self.columns.remove(&column),
+            };
+        }
     }
 
     /// Writes one cell; returns whether its bits changed. A slot or a column outside of the table is left alone.
@@ -181,7 +197,7 @@ pub fn merge(blocks: &[Arc<Block>], shape: &Arc<Shape>, columns: u32) -> Vec<Arc
                 let header = block.header();
                 (header.base, header.rows, header.columns) == (base, rows, columns)
                     && (header.codec, header.shape) == (codec::ADAPTIVE, shape.hash())
-                    && block.check()
+                    && block.damaged_columns().is_empty()
             };
             merged.push(match (here.next().filter(is_made), here.next()) {
                 (Some(made), None) => Arc::clone(made),

@@ -39,6 +39,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use store_checkpoint::blockfile::DamageNotes;
 use store_checkpoint::cleanup::Cleaner;
 use store_checkpoint::durable::DurableDirs;
 use store_checkpoint::save::Saver;
@@ -90,6 +91,8 @@ pub struct Engine {
     /// Held for the whole of a save, a roll, a dump or a cleanup: one of them writes files at a time.
     saver: Mutex<Saver>,
     durable_dirs: Arc<DurableDirs>,
+    /// What was found damaged while columns were read.
+    damage_notes: Arc<DamageNotes>,
     cleaner: Cleaner,
     horizon: Horizon,
     /// The segment that was told the vouched time last, and which.

@@ -15,9 +15,6 @@ use crate::LogPos;
 use crate::error::{CallError, ScanError};
 use crate::format::{self, Header};
 
-/// A longer segment, which only a disk leaves that refused the next one for long, is mapped.
-const READ_BYTES_MAX: u64 = 256 << 20;
-
 /// Names that are tried for a file that is set aside.
 const ASIDE_NAMES_MAX: u32 = 10_000;
 
@@ -157,12 +154,8 @@ impl Segment {
     /// Reads the whole file, and remembers whether that went well.
     pub(crate) fn read(&self, disk: &dyn Disk) -> io::Result<Bytes> {
         // Read rather than mapped: a log is read once, from front to back, after a reboot from a cold cache,
-        // where page faults cost seven times as much.
-        let bytes = if self.file_bytes > READ_BYTES_MAX {
-            disk.map(&self.path)
-        } else {
-            disk.read(&self.path).map(Bytes::from)
-        };
+        // where page faults cost seven times as much; and a page that cannot be read is an error.
+        let bytes = disk.read(&self.path).map(Bytes::from);
         self.unread.store(bytes.is_err(), Ordering::Relaxed);
         bytes
     }

@@ -2,17 +2,19 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use store_core::Timestamp;
-use store_core::block::{BLOCK_HEADER_BYTES, Block, Checksum};
+use store_core::block::{BLOCK_HEADER_BYTES, Block, Parts};
 use store_core::metric::Catalog;
 use store_core::shape::{Shape, ShapeHash};
 use store_disk::{Disk, DiskFile, Lineage, frame};
 
-use super::{FLAG_ROLLED, Header, KIND_BLOCK, KIND_FLOORS, KIND_SHAPE, VERSION, identity, seed};
+use super::{
+    BlockPages, DamageNotes, FLAG_ROLLED, Header, KIND_BLOCK, KIND_FLOORS, KIND_SHAPE, VERSION, identity,
+    seed,
+};
 
 /// Names that are tried for a new file before giving up.
 pub(crate) const NAMES_MAX: usize = 10_000;
@@ -46,8 +48,8 @@ pub enum BlockFileError {
         /// Length of the payload.
         bytes: usize,
     },
-    /// A block that came from a file does not hold what was written there. Nothing was written: under a new
-    /// checksum the damage would never be noticed again.
+    /// Columns of a block are not what was written. Nothing was written: under a new
+    /// checksum the damage would never be noticed again. See [`Block::mended`].
     #[error("the block from {base} on is damaged and is not written to {path}")]
     BadBlock {
         /// The file.
@@ -96,11 +98,11 @@ pub(crate) struct Encoded {
     pub(crate) places: Vec<Place>,
 }
 
-/// Where a block stands in a file.
-#[derive(Debug, Clone)]
+/// Where the body of a block stands in a file.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    body: Range<usize>,
-    checksum: Checksum,
+    pub(crate) identity: u32,
+    pub(crate) body_at: u64,
 }
 
 /// Makes the bytes of one block file, append by append.
@@ -121,8 +123,9 @@ impl Encoder {
         Self { header, offset: 0, shapes: HashSet::new() }
     }
 
-    /// The bytes that come next: the file's header if these are the first, shapes that the file lacks, blocks,
-    /// floors.
+    /// The bytes that come next: the file's header if these are the first, shapes that the file lacks, floors,
+    /// blocks, then shapes and floors once more: what stands in one place only one bad page could take, and with a shape
+    /// all that is numbered by it.
     ///
     /// # Errors
     /// `TooLong` and `BadBlock`, with `path`; the encoder is as it was then.
@@ -133,8 +136,10 @@ impl Encoder {
         blocks: &[Arc<Block>],
         floors: &[FloorsFrame],
     ) -> Result<Encoded, BlockFileError> {
-        if let Some(bad) = blocks.iter().find(|block| !block.check_again()) {
-            return Err(BlockFileError::BadBlock { path: path.to_owned(), base: bad.header().base });
+        let mut parts: Vec<Parts<'_>> = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let damaged = |_| BlockFileError::BadBlock { path: path.to_owned(), base: block.header().base };
+            parts.push(block.to_parts(self.header.identity).map_err(damaged)?);
         }
         let mut shapes: Vec<(ShapeHash, Vec<u8>)> = Vec::new();
         for shape in blocks.iter().map(|block| block.shape()).chain(floors.iter().map(|frame| &frame.shape)) {
@@ -143,11 +148,10 @@ impl Encoder {
                 shapes.push((hash, shape.encode(catalog)));
             }
         }
-        let blocks: Vec<_> = blocks.iter().map(|block| block.to_parts()).collect();
         let floors: Vec<Vec<u8>> = floors.iter().map(encode_floors).collect();
-        let lengths = shapes.iter().map(|(_, bytes)| bytes.len());
-        let lengths = lengths.chain(blocks.iter().map(|(_, body)| BLOCK_HEADER_BYTES + body.len()));
-        let lengths: Vec<usize> = lengths.chain(floors.iter().map(Vec::len)).collect();
+        let twice = shapes.iter().map(|(_, bytes)| bytes.len()).chain(floors.iter().map(Vec::len));
+        let once = blocks.iter().map(|block| block.header().block_bytes());
+        let lengths: Vec<usize> = twice.clone().chain(twice).chain(once).collect();
         if let Some(&bytes) = lengths.iter().find(|&&bytes| bytes > frame::PAYLOAD_BYTES_MAX) {
             return Err(BlockFileError::TooLong { path: path.to_owned(), bytes });
         }
@@ -157,35 +161,28 @@ impl Encoder {
         if self.offset == 0 {
             out.extend_from_slice(&self.header.encode());
         }
-        let (start, seed) = (self.offset, seed(self.header.identity));
+        let (start, identity) = (self.offset, self.header.identity);
         let push = |out: &mut Vec<u8>, kind, payload: &[&[u8]]| {
             let offset = start + out.len() as u64;
-            frame::encode_into(out, seed, offset, kind, payload);
+            frame::encode_into(out, seed(identity), offset, kind, payload);
         };
-        for (_, bytes) in &shapes {
-            push(&mut out, KIND_SHAPE, &[bytes]);
-        }
+        let push_shared = |out: &mut Vec<u8>| {
+            shapes.iter().for_each(|(_, bytes)| push(out, KIND_SHAPE, &[bytes]));
+            floors.iter().for_each(|bytes| push(out, KIND_FLOORS, &[bytes]));
+        };
+        push_shared(&mut out);
         let mut places = Vec::with_capacity(blocks.len());
-        for (header, body) in &blocks {
-            push(&mut out, KIND_BLOCK, &[header, body]);
-            places.extend(last_place(&out, start as usize, body.len()));
+        for Parts { front, body, behind } in &parts {
+            let frame_at = start + out.len() as u64;
+            push(&mut out, KIND_BLOCK, &[front, body, behind]);
+            let body_at = frame_at + (frame::HEADER_BYTES + BLOCK_HEADER_BYTES) as u64;
+            places.push(Place { identity, body_at });
         }
-        for bytes in &floors {
-            push(&mut out, KIND_FLOORS, &[bytes]);
-        }
+        push_shared(&mut out);
         self.shapes.extend(shapes.iter().map(|(hash, _)| *hash));
         self.offset += out.len() as u64;
         Ok(Encoded { bytes: out, places })
     }
-}
-
-/// Where the block stands whose frame ends `out`, which is to be written at `start`.
-fn last_place(out: &[u8], start: usize, body_bytes: usize) -> Option<Place> {
-    let (payload, crc) = out.split_last_chunk::<4>()?;
-    let body = payload.len() - body_bytes;
-    let prefix = *out.get(..body - BLOCK_HEADER_BYTES)?.last_chunk::<4>()?;
-    let checksum = Checksum { prefix, crc: u32::from_le_bytes(*crc) };
-    Some(Place { body: start + body..start + payload.len(), checksum })
 }
 
 fn encode_floors(frame: &FloorsFrame) -> Vec<u8> {
@@ -211,12 +208,13 @@ pub struct BlockFile {
     encoder: Encoder,
     /// The blocks in the file, as memory holds them, and where they stand.
     placed: Vec<(Weak<Block>, Place)>,
+    notes: Arc<DamageNotes>,
     given_up: bool,
 }
 
 impl BlockFile {
     /// Creates `<base>.bin` in `host_dir`, or the file of the next number that is free. It is empty until the
-    /// first [`append`](Self::append).
+    /// first [`append`](Self::append). What is damaged when it is read back goes into `notes`.
     ///
     /// # Errors
     /// [`BlockFileError::Create`].
@@ -225,13 +223,15 @@ impl BlockFile {
         host_dir: &Path,
         base: Timestamp,
         lineage: Lineage,
+        notes: &Arc<DamageNotes>,
     ) -> Result<Self, BlockFileError> {
         for number in names(base) {
             let path = host_dir.join(format!("{number}.bin"));
             match disk.create(&path) {
                 Ok(file) => {
                     let encoder = Encoder::new(host_dir, lineage, false);
-                    return Ok(Self { path, file, encoder, placed: Vec::new(), given_up: false });
+                    let notes = Arc::clone(notes);
+                    return Ok(Self { path, file, encoder, placed: Vec::new(), notes, given_up: false });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(BlockFileError::Create { path, source }),
@@ -280,12 +280,14 @@ impl BlockFile {
     /// To be called when all that was appended is durable.
     pub fn map_blocks(&mut self) -> Vec<Moved> {
         // Where it cannot be mapped the blocks stay where they are.
-        let Ok(Some(file)) = self.file.map() else { return Vec::new() };
+        let Ok(Some(view)) = self.file.view() else { return Vec::new() };
+        let file_bytes = view.len();
+        let pages = BlockPages::shared(view, &self.path, &self.notes);
         let mut moved = Vec::new();
-        self.placed.retain_mut(|(block, Place { body, checksum })| {
+        self.placed.retain_mut(|(block, place)| {
             let Some(from) = block.upgrade() else { return false };
-            if body.end <= file.len() {
-                let to = Arc::new(from.moved_to_file(file.slice(body.clone()), *checksum));
+            if place.body_at + from.bytes() as u64 <= file_bytes {
+                let to = Arc::new(from.moved_to_file(place.identity, Arc::clone(&pages), place.body_at));
                 *block = Arc::downgrade(&to);
                 moved.push(Moved { from, to });
             }

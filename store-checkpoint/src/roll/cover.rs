@@ -14,8 +14,8 @@ use crate::blockfile::{BlockFileDamage, FoundFloors, Index};
 /// all that it holds into the file `rolled`: every slot of its blocks, as of the same stamp or a later one, and its
 /// floors.
 ///
-/// Only headers are compared: the caller first makes sure that no block of `rolled`
-/// [is bad](Index::first_bad_block). Never true in both directions, nor around a circle of files: whatever is
+/// Only headers are compared: the caller then makes sure that no column of `rolled`
+/// [is damaged](store_core::block::Block::damaged_columns). Never true in both directions, nor around a circle of files: whatever is
 /// unlinked by this, a file stays that holds it.
 pub fn supersedes(rolled: &Index, other: &Index) -> bool {
     says_all(rolled, other) && !says_all(other, rolled)
@@ -37,7 +37,8 @@ fn says_all(rolled: &Index, other: &Index) -> bool {
         });
         is_covered(block, newer)
     };
-    other.blocks.iter().all(|found| has_block(&found.header))
+    // What of a block was cut off was never acknowledged, or is lost.
+    other.blocks.iter().filter(|found| !found.is_cut).all(|found| has_block(&found.header))
         && other.floors.iter().all(|frame| has_floors(rolled, frame, &shapes))
 }
 

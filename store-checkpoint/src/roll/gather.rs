@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use store_core::Timestamp;
 use store_core::block::{Block, BlockHeader};
 use store_core::shape::{Shape, ShapeHash};
@@ -13,7 +12,7 @@ use store_disk::frame::Damage;
 use store_disk::{Disk, EntryKind, Lineage};
 
 use super::{Resolve, RollError};
-use crate::blockfile::{self, BlockFileDamage, Found, HEADER_BYTES, Index};
+use crate::blockfile::{self, BlockFileDamage, DamageNotes, Found, HEADER_BYTES, Opened};
 use crate::files::{NameKind, name_kind};
 
 /// Stamps below this one are no log positions: the log's segments are numbered from 1. Here imported blocks and
@@ -34,7 +33,7 @@ pub(super) enum Tail {
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) tail: Tail,
-    index: Index,
+    file: Opened,
 }
 
 /// A block of a source.
@@ -58,6 +57,7 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// Reads the sources and verifies every block of them.
+    #[expect(clippy::too_many_arguments, reason = "those of the roll")]
     pub(super) fn read(
         disk: &dyn Disk,
         host_dir: &Path,
@@ -66,21 +66,22 @@ impl Gathered {
         shape: &Arc<Shape>,
         resolve: &Resolve<'_>,
         keep_from: Timestamp,
+        notes: &Arc<DamageNotes>,
     ) -> Result<Self, RollError> {
         let sources: Vec<Source> =
-            paths.iter().map(|path| Source::read(disk, path)).collect::<Result<_, _>>()?;
-        if let Some(source) = sources.iter().find(|source| !source.index.is_of(host_dir, lineage)) {
+            paths.iter().map(|path| Source::read(disk, path, notes)).collect::<Result<_, _>>()?;
+        if let Some(source) = sources.iter().find(|source| !source.file.index.is_of(host_dir, lineage)) {
             return Err(RollError::Misplaced { path: source.path.clone() });
         }
         let shapes = Shapes { sources: &sources, host: shape, resolve, known: HashMap::new() };
         let (pieces, floors) = shapes.decode(lineage, keep_from)?;
-        let left_out = pieces.len() < sources.iter().map(|source| source.index.blocks.len()).sum();
+        let left_out = pieces.len() < sources.iter().map(|source| source.blocks().count()).sum();
         Ok(Self { sources, pieces: rank(pieces), floors, left_out })
     }
 
     /// Whether there is nothing to merge.
     pub(super) fn is_one_rolled(&self) -> bool {
-        matches!(&*self.sources, [source] if source.index.rolled && source.tail == Tail::Whole)
+        matches!(&*self.sources, [source] if source.file.index.rolled && source.tail == Tail::Whole)
     }
 
     /// Drops blocks that end before `keep_from`; returns whether there were any in the sources.
@@ -144,7 +145,7 @@ impl Gathered {
             {
                 continue;
             }
-            let index = blockfile::index(&disk.map(&path).map_err(read(&path))?);
+            let index = blockfile::index(&*disk.open(&path).map_err(read(&path))?);
             let ours = index.lineage == Some(lineage);
             // What belongs to another host is not shown with this one.
             if index.is_of(host_dir, lineage)
@@ -180,9 +181,10 @@ impl Piece {
 }
 
 impl Source {
-    fn read(disk: &dyn Disk, path: &Path) -> Result<Self, RollError> {
+    fn read(disk: &dyn Disk, path: &Path, notes: &Arc<DamageNotes>) -> Result<Self, RollError> {
         let unread = |source| RollError::Read { path: path.to_owned(), source };
-        let index = blockfile::index(&disk.map(path).map_err(unread)?);
+        let file = Opened::read(disk, path, notes).map_err(unread)?;
+        let index = &file.index;
         let torn = index.torn_tail();
         let tail = match torn.map(|range| range.what) {
             None => Tail::Whole,
@@ -196,7 +198,7 @@ impl Source {
         }
         if let Some(torn) = torn {
             // Read once more: a frame that was misread looks the same, and its block would be lost for good.
-            let again = blockfile::index(&Bytes::from(disk.read(path).map_err(unread)?));
+            let again = blockfile::index(&*disk.open(path).map_err(unread)?);
             if again.torn_tail() != Some(torn) {
                 return Err(RollError::Damaged {
                     path: path.to_owned(),
@@ -205,7 +207,12 @@ impl Source {
                 });
             }
         }
-        Ok(Self { path: path.to_owned(), tail, index })
+        Ok(Self { path: path.to_owned(), tail, file })
+    }
+
+    /// Its blocks, but for one that was cut: nothing of it was acknowledged, or memory knows it and saves it again.
+    fn blocks(&self) -> impl Iterator<Item = &Found> {
+        self.file.index.blocks.iter().filter(|found| !found.is_cut)
     }
 }
 
@@ -229,21 +236,21 @@ impl Shapes<'_> {
         let mut floors = BTreeMap::new();
         for source in self.sources {
             let no_shape = |offset| RollError::Shape { path: source.path.clone(), offset };
-            let ours = source.index.lineage == Some(lineage);
-            for found in &source.index.blocks {
+            let ours = source.file.index.lineage == Some(lineage);
+            for found in source.blocks() {
                 let Some(shape) = self.prefix(found.header.shape) else {
                     if found.header.end() < keep_from {
                         continue;
                     }
                     return Err(no_shape(found.offset));
                 };
-                let block = verified(found, shape).map_err(|what| {
+                let block = verified(source, found, shape).map_err(|what| {
                     let (path, offset) = (source.path.clone(), found.offset);
                     RollError::Damaged { path, offset, what }
                 })?;
                 pieces.push(Piece { block: Arc::new(block), rank: (ours, found.header.as_of) });
             }
-            for found in &source.index.floors {
+            for found in &source.file.index.floors {
                 let Some(shape) = self.prefix(found.shape) else {
                     if found.floors.iter().all(|(_, before)| *before <= keep_from) {
                         continue;
@@ -268,7 +275,7 @@ impl Shapes<'_> {
             if hash == host.hash() {
                 return Some(Arc::clone(host));
             }
-            let encoded = sources.iter().find_map(|source| source.index.shape(hash));
+            let encoded = sources.iter().find_map(|source| source.file.index.shape(hash));
             resolve(hash, encoded.map_or(&[], |bytes| bytes))
                 .filter(|shape| shape.hash() == hash && host.extends(shape))
         };
@@ -276,19 +283,13 @@ impl Shapes<'_> {
     }
 }
 
-/// The block, if every value of it can be read.
-fn verified(found: &Found, shape: Arc<Shape>) -> Result<Block, BlockFileDamage> {
-    let block = found.block(shape).map_err(BlockFileDamage::Block)?;
-    if !block.check() {
-        return Err(BlockFileDamage::Frame(Damage::BadPayload));
+/// The block, if every value of it can be read: merging takes what cannot be for missing.
+fn verified(source: &Source, found: &Found, shape: Arc<Shape>) -> Result<Block, BlockFileDamage> {
+    let block = found.block(shape, Arc::clone(&source.file.pages)).map_err(BlockFileDamage::Block)?;
+    match block.sweep().first() {
+        Some(&(column, _)) => Err(BlockFileDamage::Column { column }),
+        None => Ok(block),
     }
-    let rows = found.header.rows as usize;
-    let mut values = vec![f32::NAN; rows];
-    for column in 0..found.header.columns {
-        // Merging takes what cannot be decoded for missing.
-        block.decode(column, 0..rows, &mut values).map_err(|_| BlockFileDamage::Column { column })?;
-    }
-    Ok(block)
 }
 
 /// Stamps the blocks of other lineages below all of ours, in their order; what of ours has no position moves up

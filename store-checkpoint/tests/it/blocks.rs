@@ -1,20 +1,21 @@
 //! What the tests of block files share: shapes, blocks, a disk that lies, and an oracle of what a host shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use store_checkpoint::blockfile::{self, BlockFile, FloorsFrame, Index};
+use store_checkpoint::blockfile::{self, BlockFile, FloorsFrame, Index, Opened};
 use store_core::block::{Block, BlockHeader};
 use store_core::codec;
 use store_core::grid::Grid;
 use store_core::metric::{Aggregation, Catalog, Metric};
+use store_core::pages::Pages;
 use store_core::shape::{NewColumn, Shape, ShapeHash};
 use store_core::stamp::Stamp;
 use store_disk::sim::Op;
-use store_disk::{Disk, DiskFile, DiskLock, Entry, Lineage, SimDisk};
+use store_disk::{Disk, DiskFile, DiskLock, Entry, Lineage, SimDisk, WholeFile};
 
 pub(crate) const LINEAGE: Lineage = Lineage([7; 16]);
 pub(crate) const FOREIGN: Lineage = Lineage([8; 16]);
@@ -111,19 +112,25 @@ impl Kit {
             path.parent() == Some(host_dir) && path.extension().is_some_and(|extension| extension == "bin")
         });
         let files: BTreeMap<PathBuf, Index> = files
-            .map(|(path, content)| (path, blockfile::index(&content.into())))
+            .map(|(path, content)| (path, index_of(&content.clone().into())))
             .filter(|(_, index)| index.is_of(host_dir, LINEAGE))
             .collect();
         let shapes: BTreeMap<ShapeHash, &Bytes> =
             files.values().flat_map(|index| &index.shapes).map(|(hash, bytes)| (*hash, bytes)).collect();
-        let mut blocks = Vec::new();
+        let (mut blocks, mut damaged) = (Vec::new(), BTreeSet::new());
         let mut floors: BTreeMap<u32, i64> = BTreeMap::new();
-        for index in files.values() {
-            for found in index.blocks.iter().filter(|found| found.check()) {
+        for (path, index) in &files {
+            let pages = pages_of(&disk.contents(path).unwrap().into());
+            for found in &index.blocks {
                 let shape = shapes.get(&found.header.shape).and_then(|b| self.resolve(found.header.shape, b));
                 let Some(shape) = shape else { continue };
                 let rank = (index.lineage == Some(LINEAGE), found.header.as_of);
-                blocks.push((rank, found.block(shape).unwrap()));
+                let block = found.block(shape, Arc::clone(&pages)).unwrap();
+                if block.damaged_columns().is_empty() {
+                    blocks.push((rank, block));
+                } else {
+                    damaged.insert(path.clone());
+                }
             }
             for &(column, before) in index.floors.iter().flat_map(|frame| &frame.floors) {
                 let floor = floors.entry(column).or_insert(before);
@@ -135,8 +142,19 @@ impl Kit {
         for (_, block) in &blocks {
             lay(&mut cells, block);
         }
-        Seen { cells, floors, files, blocks: blocks.into_iter().map(|(_, block)| block).collect() }
+        let blocks = blocks.into_iter().map(|(_, block)| block).collect();
+        Seen { cells, floors, files, blocks, damaged }
     }
+}
+
+/// What is in a block file with this content.
+pub(crate) fn index_of(content: &Bytes) -> Index {
+    blockfile::index(&WholeFile::read(content.clone()))
+}
+
+/// The bytes of a block file, for its blocks.
+pub(crate) fn pages_of(content: &Bytes) -> Arc<dyn Pages> {
+    Opened::of_bytes(content.clone(), Path::new("in memory"), &Arc::default()).pages
 }
 
 /// A whole number that f32 holds exactly, or missing.
@@ -172,11 +190,17 @@ pub(crate) struct Seen {
     pub(crate) floors: BTreeMap<u32, i64>,
     pub(crate) files: BTreeMap<PathBuf, Index>,
     pub(crate) blocks: Vec<Block>,
+    /// Files with a block that is not what was written.
+    pub(crate) damaged: BTreeSet<PathBuf>,
 }
 
 /// Whether two blocks are the same, byte by byte.
 pub(crate) fn is_same(a: &Block, b: &Block) -> bool {
-    a.to_parts() == b.to_parts()
+    let bytes = |block: &Block| {
+        let parts = block.to_parts(1).unwrap();
+        (parts.front, parts.body.into_owned(), parts.behind)
+    };
+    bytes(a) == bytes(b)
 }
 
 /// Writes a durable block file and returns its path.
@@ -190,7 +214,7 @@ pub(crate) fn put_file(
 ) -> PathBuf {
     disk.put_dir(host_dir).unwrap();
     let base = blocks.first().map_or(0, |block| block.header().base);
-    let mut file = BlockFile::create(disk, host_dir, base, lineage).unwrap();
+    let mut file = BlockFile::create(disk, host_dir, base, lineage, &Arc::default()).unwrap();
     file.append(&kit.catalog, blocks, floors).unwrap();
     assert!(disk.sync_all(host_dir).unwrap());
     file.path().to_owned()
@@ -269,11 +293,6 @@ impl Disk for Probed {
     }
     fn read_front(&self, path: &Path, len: usize) -> io::Result<Vec<u8>> {
         self.0.disk.read_front(path, len)
-    }
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        let mut bytes = self.0.disk.map(path)?.to_vec();
-        (self.0.read)(path, &mut bytes);
-        Ok(bytes.into())
     }
     fn len(&self, path: &Path) -> io::Result<u64> {
         self.0.disk.len(path)

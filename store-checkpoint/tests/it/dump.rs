@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use bytes::Bytes;
 use store_checkpoint::files::set_aside;
 use store_checkpoint::format::bin1;
 use store_checkpoint::{Dump, DumpError, DumpFormat, DurableDirs, EncodeError, dump_host};
@@ -169,9 +168,6 @@ impl Disk for Rotten {
     }
     fn read_front(&self, path: &Path, len: usize) -> io::Result<Vec<u8>> {
         self.0.read_front(path, len)
-    }
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        self.0.map(path)
     }
     fn len(&self, path: &Path) -> io::Result<u64> {
         self.0.len(path)

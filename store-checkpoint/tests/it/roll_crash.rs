@@ -41,9 +41,20 @@ fn block_files(disk: &SimDisk) -> Vec<PathBuf> {
 fn roll_host(disk: &dyn Disk, kit: &Kit, sources: &[PathBuf]) -> Result<(), String> {
     let resolve = |hash, bytes: &[u8]| kit.resolve(hash, bytes);
     let shape = kit.newest();
-    roll(disk, host(), sources, LINEAGE, &kit.catalog, shape, &resolve, KEEP_FROM, &[(1, 90), (3, 60)])
-        .map(drop)
-        .map_err(|error| error.to_string())
+    roll(
+        disk,
+        host(),
+        sources,
+        LINEAGE,
+        &kit.catalog,
+        shape,
+        &resolve,
+        KEEP_FROM,
+        &[(1, 90), (3, 60)],
+        &Arc::default(),
+    )
+    .map(drop)
+    .map_err(|error| error.to_string())
 }
 
 /// What a start does with the files of a host: temporary ones go, and those that a rolled one supersedes.
@@ -51,10 +62,10 @@ fn start(disk: &SimDisk, kit: &Kit) -> std::io::Result<()> {
     for path in disk.files().into_keys().filter(|path| path.extension().is_some_and(|e| e == "tmp")) {
         disk.remove(&path)?;
     }
-    let files = kit.look(disk, host()).files;
-    for (path, index) in &files {
-        let superseded =
-            files.values().any(|rolled| rolled.first_bad_block().is_none() && supersedes(rolled, index));
+    let seen = kit.look(disk, host());
+    for (path, index) in &seen.files {
+        let by = seen.files.iter().filter(|(_, rolled)| supersedes(rolled, index));
+        let superseded = by.map(|(rolled, _)| rolled).any(|rolled| !seen.damaged.contains(rolled));
         if superseded {
             disk.sync_dir(host())?;
             disk.remove(path)?;

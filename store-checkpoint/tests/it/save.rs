@@ -13,7 +13,7 @@ use store_core::block::Block;
 use store_disk::sim::{Crash, Effect, Fault, Keep, Op, Torn};
 use store_disk::{Disk, RealDisk, SimDisk};
 
-use crate::blocks::{Kit, LINEAGE, Probe, Probed, is_same};
+use crate::blocks::{Kit, LINEAGE, Probe, Probed, index_of, is_same, pages_of};
 
 const DATA: &str = "/data";
 /// So many that of three quarters of them most are still synced at once.
@@ -72,12 +72,18 @@ impl Ledger {
         }
     }
 
+    /// All floors that a host was given.
+    fn floors_of(&self, key: &HostKey) -> Option<Vec<(u32, i64)>> {
+        self.floors_given.get(key).map(|floors| floors.iter().copied().collect())
+    }
+
     fn work(&self, kit: &Kit, keys: &[HostKey]) -> Vec<HostWork> {
         let work = |key: &HostKey| HostWork {
             cluster: key.0.into(),
             host: key.1.as_str().into(),
             blocks: self.unsaved.get(key).cloned().unwrap_or_default(),
             floors: self.floors_unsaved.get(key).map(|floors| kit.floors(0, floors)).into_iter().collect(),
+            all_floors: self.floors_of(key).map(|floors| kit.floors(0, &floors)).into_iter().collect(),
         };
         keys.iter().map(work).collect()
     }
@@ -414,7 +420,13 @@ fn a_host_keeps_its_file_until_it_is_closed() {
 fn nothing_to_save_is_no_call() {
     let kit = Kit::new();
     let disk = new_disk();
-    let work = HostWork { cluster: "alpha".into(), host: "n0".into(), blocks: vec![], floors: vec![] };
+    let work = HostWork {
+        cluster: "alpha".into(),
+        host: "n0".into(),
+        blocks: vec![],
+        floors: vec![],
+        all_floors: vec![],
+    };
     let results = saver(disk.clone()).save(&kit.catalog, &[work]);
     assert!(results.len() == 1 && results[0].is_ok());
     assert_eq!(disk.calls(), 0);
@@ -452,14 +464,20 @@ fn what_cannot_be_written_is_refused_and_costs_no_file() {
     let disk = new_disk();
     let mut saver = saver(disk.clone());
     let good = kit.block(0, 0, 0..4, 1);
-    let mut work =
-        HostWork { cluster: "alpha".into(), host: "n0".into(), blocks: vec![good], floors: vec![] };
+    let mut work = HostWork {
+        cluster: "alpha".into(),
+        host: "n0".into(),
+        blocks: vec![good],
+        floors: vec![],
+        all_floors: vec![],
+    };
     saver.save(&kit.catalog, &[work.clone()])[0].as_ref().unwrap();
     let before = disk.files();
-    let content: bytes::Bytes = before.values().next().unwrap().clone().into();
-    let mut found = store_checkpoint::blockfile::index(&content).blocks.remove(0);
-    found.checksum.crc ^= 1;
-    work.blocks = vec![Arc::new(found.block(Arc::clone(&kit.shapes[0])).unwrap())];
+    let mut content = before.values().next().unwrap().clone();
+    let found = index_of(&content.clone().into()).blocks.remove(0);
+    content[usize::try_from(found.body_at).unwrap() + 4] ^= 1;
+    let pages = pages_of(&content.into());
+    work.blocks = vec![Arc::new(found.block(Arc::clone(&kit.shapes[0]), pages).unwrap())];
     for host in ["n0", "n1", "n1"] {
         work.host = host.into();
         let results = saver.save(&kit.catalog, &[work.clone()]);

@@ -7,8 +7,9 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
+use crate::view::{FileView, ReadFile, WholeFile};
 
 /// What a directory entry is. Symbolic links are reported as such and never followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,12 +63,12 @@ pub trait DiskFile: Send + std::fmt::Debug {
     /// What was not durable before may be lost for good; a later success says nothing about it.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// The bytes that were appended so far, mapped; `None` where they would have to be read. More may be appended
-    /// behind them while the map lives.
+    /// A view of the bytes that were appended so far, mapped; `None` where they would have to be read. More may be
+    /// appended behind them while the view lives.
     ///
     /// # Errors
     /// What the system says.
-    fn map(&self) -> io::Result<Option<Bytes>> {
+    fn view(&self) -> io::Result<Option<Arc<dyn FileView>>> {
         Ok(None)
     }
 }
@@ -108,22 +109,14 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// As [`read`](Disk::read).
     fn read_front(&self, path: &Path, len: usize) -> io::Result<Vec<u8>>;
 
-    /// The bytes of a file, mapped where the system can. Of one that is still appended to, those that are in it
-    /// now.
-    ///
-    /// The file may be unlinked or renamed while the map lives. Cutting it from outside is the one thing that
-    /// cannot be guarded against; see [`RealDisk`](crate::RealDisk).
+    /// Opens a file to read parts of it, or to keep it at hand. Of one that is still appended to, what is in it now.
+    /// The file may be unlinked or renamed meanwhile. Where nothing better is known, as much as to read all of it: a copy
+    /// that stands for the file.
     ///
     /// # Errors
     /// As [`read`](Disk::read).
-    fn map(&self, path: &Path) -> io::Result<Bytes>;
-
-    /// The same, but `None` where the file would have to be read into memory.
-    ///
-    /// # Errors
-    /// As [`read`](Disk::read).
-    fn try_map(&self, path: &Path) -> io::Result<Option<Bytes>> {
-        self.map(path).map(Some)
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        Ok(Box::new(WholeFile::simulated(self.read(path)?.into())))
     }
 
     /// Length of a file in bytes.

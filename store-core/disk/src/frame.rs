@@ -154,6 +154,79 @@ impl fmt::Debug for Frame<'_> {
     }
 }
 
+/// The front of a frame whose checksum is good, for who does not hold the whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHead {
+    /// What the payload is.
+    pub kind: u8,
+    /// Length of the payload.
+    pub len: u32,
+    header_crc: u32,
+}
+
+impl FrameHead {
+    /// The head of the frame that was written at `offset` of a file with this seed.
+    pub fn decode(head: &[u8; HEADER_BYTES], seed: u64, offset: u64) -> Option<Self> {
+        let (head, front) = Self::parse(head)?;
+        (head.header_crc == header_crc(seed, offset, front)).then_some(head)
+    }
+
+    /// The head of a frame that was written somewhere else in its file, and the offset there: bytes came in or went before it.
+    /// At most `moved_max` bytes away from `at`, and in the same 4 GiB.
+    ///
+    /// This proves little: one of 2³² / (2 · `moved_max`) heads of garbage looks so. Its payload has to say the rest.
+    pub fn decode_moved(
+        head: &[u8; HEADER_BYTES],
+        seed: u64,
+        at: u64,
+        moved_max: u64,
+    ) -> Option<(Self, u64)> {
+        let (head, front) = Self::parse(head)?;
+        let high = at & !u64::from(u32::MAX);
+        let low = solve(head.header_crc, |low| header_crc(seed, high | u64::from(low), front))?;
+        let written = high | u64::from(low);
+        (written.abs_diff(at) <= moved_max).then_some((head, written))
+    }
+
+    fn parse(head: &[u8; HEADER_BYTES]) -> Option<(Self, [u8; 8])> {
+        let (front, stored) = head.split_first_chunk::<8>()?;
+        let [a, b, c, d, kind, zero @ ..] = *front;
+        let len = u32::from_le_bytes([a, b, c, d]);
+        let header_crc = u32::from_le_bytes(*stored.first_chunk()?);
+        (zero == [0; 3] && len as usize <= PAYLOAD_BYTES_MAX)
+            .then_some((Self { kind, len, header_crc }, *front))
+    }
+
+    /// Whether these are the payload of the frame and the checksum behind it.
+    pub fn is_payload(&self, payload: &[u8], crc: u32) -> bool {
+        payload_crc(self.header_crc, &[payload]) == crc
+    }
+}
+
+/// The 32 unknown bits that a checksum covers, from what the checksum is with each value of them.
+///
+/// A checksum is linear in its input, but for a constant: each unknown bit flips a fixed set of bits of it.
+pub fn solve(checksum: u32, checksum_with: impl Fn(u32) -> u32) -> Option<u32> {
+    let constant = checksum_with(0);
+    let mut basis: Vec<(u32, u32)> = Vec::with_capacity(32);
+    for bit in 0..32 {
+        let flips = reduce(&basis, (checksum_with(1 << bit) ^ constant, 1 << bit));
+        if flips.0 != 0 {
+            basis.push(flips);
+            basis.sort_unstable_by(|a, b| b.cmp(a));
+        }
+    }
+    let (left, unknown) = reduce(&basis, (checksum ^ constant, 0));
+    (left == 0).then_some(unknown)
+}
+
+/// Clears the leading bit of each element of the basis, greatest first.
+fn reduce(basis: &[(u32, u32)], vector: (u32, u32)) -> (u32, u32) {
+    basis.iter().fold(vector, |(flips, bits), (element, its_bits)| {
+        if flips ^ element < flips { (flips ^ element, bits ^ its_bits) } else { (flips, bits) }
+    })
+}
+
 /// How much [`Frames`] checks of each frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {

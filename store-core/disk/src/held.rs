@@ -8,9 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::disk::{Disk, DiskFile, DiskLock, Entry, Identity, Space};
+use crate::view::{FileView, ReadFile};
 
 /// Why a call was refused: a name does not lead any more to what this process holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,12 +99,8 @@ impl Disk for HeldDisk {
         self.checked()?.read_front(path, len)
     }
 
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        self.checked()?.map(path)
-    }
-
-    fn try_map(&self, path: &Path) -> io::Result<Option<Bytes>> {
-        self.checked()?.try_map(path)
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        self.checked()?.open(path)
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -216,8 +211,8 @@ impl DiskFile for HeldFile {
         self.check()
     }
 
-    fn map(&self) -> io::Result<Option<Bytes>> {
-        self.file.map()
+    fn view(&self) -> io::Result<Option<Arc<dyn FileView>>> {
+        self.file.view()
     }
 }
 

@@ -20,13 +20,15 @@ mod lineage;
 mod real;
 pub mod replace;
 pub mod sim;
+mod view;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{Disk, DiskFile, DiskLock, Entry, EntryKind, Identity, Space};
 pub use held::{HeldDisk, PathLost};
 pub use lineage::Lineage;
-pub use real::RealDisk;
+pub use real::{PageAccess, RealDisk};
 pub use sim::SimDisk;
+pub use view::{FileView, ReadFile, WholeFile};
 
 /// The examples of the README, compiled and run.
 #[cfg(doctest)]

@@ -1,19 +1,34 @@
 //! The file system of the machine.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-
 use crate::disk::{Disk, DiskFile, DiskLock, Entry, EntryKind, Identity, Space};
 use crate::replace::directory_of;
+use crate::view::{FileView, ReadFile};
+
+mod map;
+mod sigbus;
+
+use map::MappedFile;
 
 /// Maps that Linux allows a process, unless `vm.max_map_count` says otherwise.
 const SYSTEM_MAPS: usize = 65_530;
+
+/// How the bytes of a mapped file are got at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageAccess {
+    /// Pages are made present by a call, and then read in place.
+    Populate,
+    /// They are read into memory at each access, as on kernels that lack that call.
+    Read,
+}
 
 /// The file system of the machine; a cheap handle, clones share one budget of maps.
 ///
@@ -22,12 +37,15 @@ const SYSTEM_MAPS: usize = 65_530;
 ///
 /// # Maps
 ///
-/// [`map`](Disk::map) hands out the page cache itself. A file may be renamed or unlinked under its map, but
-/// who *cuts* it from outside (`truncate`, `> file`; not `cp` of a new file over a removed one), or takes the
-/// medium away, makes the kernel kill this process with `SIGBUS` at the next access behind the new end; who
-/// overwrites it changes what is read, which checksums then tell. The store itself never cuts or overwrites a
-/// file. Files on network file systems, where another machine may do so, are read into memory instead of
-/// mapped, and so are files beyond the budget of maps.
+/// A [view](ReadFile::view) is the page cache itself. A file may be renamed or unlinked under its map. A disk that refuses
+/// a page, and somebody outside who *cuts* the file (`truncate`, `> file`; not `cp` of a new file over a removed one),
+/// make an access to the map a signal, SIGBUS; so a range is made present before it is touched, by a call that
+/// returns an error instead (`MADV_POPULATE_READ`, Linux 5.14 and later). From then on the file is read
+/// (`pread`), and what cannot be read is an error of its own. Older kernels read from the beginning. What can
+/// still happen is that a page is lost between the call and the access: then the process ends with a line that
+/// names the file. Who overwrites a file changes what is read, which checksums tell. The store itself never cuts or overwrites
+/// one. Files on network file systems, where another machine may do so, are read into memory instead
+/// of mapped, and so are files beyond the budget of maps.
 ///
 /// # Syncs
 ///
@@ -44,6 +62,7 @@ pub struct RealDisk {
 #[derive(Debug)]
 struct Shared {
     maps_max: usize,
+    access: PageAccess,
     maps: AtomicUsize,
     /// Whether the kernel's `syncfs` reports errors.
     syncfs_reports: bool,
@@ -64,10 +83,17 @@ struct FileSystem {
 impl RealDisk {
     /// A disk with at most `maps_max` maps alive at any time; 0: files are always read.
     pub fn new(maps_max: usize) -> Self {
+        let access = if kernel_is(POPULATE_SINCE) { PageAccess::Populate } else { PageAccess::Read };
+        Self::with_access(maps_max, access)
+    }
+
+    /// The same with a choice how the bytes of maps are got at, whatever the kernel can.
+    pub fn with_access(maps_max: usize, access: PageAccess) -> Self {
         let shared = Shared {
             maps_max,
+            access,
             maps: AtomicUsize::new(0),
-            syncfs_reports: syncfs_reports(),
+            syncfs_reports: kernel_is(SYNCFS_REPORTS_SINCE),
             file_systems: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -158,18 +184,9 @@ impl Disk for RealDisk {
         read_whole(file.take(len), whole.min(len))
     }
 
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
         let (file, len) = open_file(path)?;
-        match map_if_can(&self.shared, &file, len) {
-            Ok(Some(mapped)) => Ok(mapped),
-            Ok(None) | Err(_) => read_whole(file, len).map(Bytes::from),
-        }
-    }
-
-    fn try_map(&self, path: &Path) -> io::Result<Option<Bytes>> {
-        let (file, len) = open_file(path)?;
-        // That the system refuses a map says nothing about the file.
-        Ok(map_if_can(&self.shared, &file, len).unwrap_or(None))
+        Ok(Box::new(OpenedFile { file, len, path: path.to_owned(), shared: Arc::clone(&self.shared) }))
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -187,7 +204,8 @@ impl Disk for RealDisk {
         let mut options = OpenOptions::new();
         // Readable, to be mapped.
         options.read(true).append(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-        Ok(Box::new(RealFile { file: options.open(path)?, shared: Arc::clone(&self.shared) }))
+        let (file, shared) = (options.open(path)?, Arc::clone(&self.shared));
+        Ok(Box::new(RealFile { file, path: path.to_owned(), shared }))
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
@@ -273,6 +291,7 @@ impl Disk for RealDisk {
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    path: PathBuf,
     shared: Arc<Shared>,
 }
 
@@ -285,10 +304,52 @@ impl DiskFile for RealFile {
         self.file.sync_data()
     }
 
-    fn map(&self) -> io::Result<Option<Bytes>> {
-        let len = self.file.metadata()?.len();
-        map_if_can(&self.shared, &self.file, len)
+    fn view(&self) -> io::Result<Option<Arc<dyn FileView>>> {
+        view_of(&self.shared, &self.file, self.file.metadata()?.len(), &self.path)
     }
+}
+
+/// A file open for reading.
+#[derive(Debug)]
+struct OpenedFile {
+    file: File,
+    len: u64,
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl ReadFile for OpenedFile {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>> {
+        let len = range.end.saturating_sub(range.start);
+        if range.end > self.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut bytes = Vec::new();
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        bytes.resize(len, 0);
+        self.file.read_exact_at(&mut bytes, range.start)?;
+        Ok(Cow::Owned(bytes))
+    }
+
+    fn view(&self) -> io::Result<Option<Arc<dyn FileView>>> {
+        // That the system refuses a map says nothing about the file.
+        Ok(view_of(&self.shared, &self.file, self.len, &self.path).unwrap_or(None))
+    }
+}
+
+fn view_of(
+    shared: &Arc<Shared>,
+    file: &File,
+    len: u64,
+    path: &Path,
+) -> io::Result<Option<Arc<dyn FileView>>> {
+    let mapped = MappedFile::open(shared, file, len, path)?;
+    Ok(mapped.map(|mapped| Arc::new(mapped) as Arc<dyn FileView>))
 }
 
 /// The lock lives as long as its descriptor.
@@ -323,48 +384,6 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.maps.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What a mapped `Bytes` owns. The map goes before its slot of the budget.
-struct Mapped {
-    map: memmap2::Mmap,
-    _slot: Slot,
-}
-
-impl AsRef<[u8]> for Mapped {
-    fn as_ref(&self) -> &[u8] {
-        &self.map
-    }
-}
-
-/// The first `len` bytes of a file, which has as many; `None` where they would have to be read.
-fn map_if_can(shared: &Arc<Shared>, file: &File, len: u64) -> io::Result<Option<Bytes>> {
-    // A map of no bytes is an error to the system, and would take a slot of the budget.
-    if len == 0 {
-        return Ok(Some(Bytes::new()));
-    }
-    if !is_mappable(file) {
-        return Ok(None);
-    }
-    let Some(slot) = Slot::take(shared) else { return Ok(None) };
-    let map = map_file(file, len)?;
-    Ok(Some(Bytes::from_owner(Mapped { map, _slot: slot })))
-}
-
-/// Maps without advice to the system: the first use of a block reads all of it, to verify it, and a cold disk takes
-/// ten times as long for that page by page.
-fn map_file(file: &File, len: u64) -> io::Result<memmap2::Mmap> {
-    let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    // SAFETY: the map is read-only and private to this process, and nothing here overwrites or cuts what is
-    // mapped: files are created exclusively, and appended to by one owner behind the `len` bytes that they
-    // had (the trait's contract). What remains is somebody outside who does: a file cut short
-    // ends in SIGBUS, not in a stray read; a file overwritten changes bytes behind a shared slice, which the
-    // readers stand because they check bounds at each access and trust no content that a checksum did not
-    // vouch for. See the documentation of `RealDisk`.
-    #[expect(unsafe_code, reason = "the only map of the project; no safe way to map exists")]
-    unsafe {
-        memmap2::MmapOptions::new().len(len).map(file)
     }
 }
 
@@ -441,16 +460,22 @@ fn syncfs(_dir: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Whether the running kernel is a Linux 5.8 or later; earlier ones succeed whatever was lost.
-fn syncfs_reports() -> bool {
+/// The Linux from which on `syncfs` reports errors; earlier ones succeed whatever was lost.
+const SYNCFS_REPORTS_SINCE: (u32, u32) = (5, 8);
+
+/// The Linux from which on pages can be made present by a call.
+const POPULATE_SINCE: (u32, u32) = (5, 14);
+
+/// Whether the running kernel is this Linux or a later one.
+fn kernel_is(version: (u32, u32)) -> bool {
     cfg!(target_os = "linux")
-        && fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| release_is_5_8(&release))
+        && fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| release_is(&release, version))
 }
 
-fn release_is_5_8(release: &str) -> bool {
+fn release_is(release: &str, (major, minor): (u32, u32)) -> bool {
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).map_while(|digits| digits.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
 /// Whether nobody but this machine writes to the file system. Network file systems and FUSE, which may stand

@@ -41,9 +41,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
 use crate::disk::{Disk, DiskFile, DiskLock, Entry, Identity, Space};
+use crate::view::{FileView, ReadFile, WholeFile};
 
 mod fault;
 mod file;
@@ -142,8 +141,9 @@ impl Disk for SimDisk {
     }
 
     /// A copy: what happens to the file afterwards does not reach it.
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        self.call(Op::Map, path, None, |state| Ok(state.file(path)?.1.content().into()))
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        let content = self.call(Op::Map, path, None, |state| Ok(state.file(path)?.1.content()))?;
+        Ok(Box::new(WholeFile::simulated(content.into())))
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -251,11 +251,11 @@ impl DiskFile for SimFile {
         state.sync(self.ino, &mut self.errors_seen, verdict)
     }
 
-    /// A copy, as that of [`Disk::map`].
-    fn map(&self) -> io::Result<Option<Bytes>> {
+    /// A copy, as that of [`Disk::open`].
+    fn view(&self) -> io::Result<Option<Arc<dyn FileView>>> {
         let mut state = self.disk.state();
         state.script.begin(Op::Map, &self.path, None, 0).into_result()?;
-        Ok(Some(state.content_of(self.ino).into()))
+        Ok(Some(Arc::new(WholeFile::simulated(state.content_of(self.ino).into()))))
     }
 }
 

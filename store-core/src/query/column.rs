@@ -1,5 +1,6 @@
 //! [`BufferView`] and [`ColumnView`]: a buffer and one of its columns, as a query reads them.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::samples::{first_in_block, first_in_head, last_in_block, last_in_head};
@@ -9,6 +10,7 @@ use crate::block::{BLOCK_ROWS_MAX, Block};
 use crate::buffer::{Buffer, Held};
 use crate::grid::Grid;
 use crate::head::Head;
+use crate::pages::Present;
 
 /// What a buffer holds at one moment, shared with it rather than copied.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(super) struct BufferView {
     anchors: Anchors,
     /// In the order of bases.
     blocks: Arc<Vec<Held>>,
+    /// What of each block this request has made present.
+    present: OnceCell<Box<[Present]>>,
     /// Whether a block holds slots that another one holds too, which may know them better.
     overlapping: bool,
     /// In the order of time.
@@ -54,6 +58,7 @@ impl BufferView {
             number,
             anchors: buffer.anchors().clone(),
             blocks: buffer.share_blocks(),
+            present: OnceCell::new(),
             overlapping: buffer.is_overlapping(),
             heads: [heads.next(), heads.next()],
             ends_by: Timestamp::MIN,
@@ -89,6 +94,16 @@ impl BufferView {
 
     fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
         self.blocks.iter().map(|held| &*held.block)
+    }
+
+    /// The blocks, and their places in the list.
+    fn placed_blocks(&self) -> impl DoubleEndedIterator<Item = (usize, &Block)> {
+        self.blocks.iter().map(|held| &*held.block).enumerate()
+    }
+
+    /// What of the block at a place of the list this request has made present.
+    pub(super) fn present(&self, at: usize) -> &Present {
+        &self.present.get_or_init(|| vec![Present::default(); self.blocks.len()].into())[at]
     }
 
     /// The block at a place of the list.
@@ -166,18 +181,18 @@ impl<'p> ColumnView<'p> {
             }
         }
         let mut first: Option<Timestamp> = None;
-        for block in self.buffer.blocks() {
-            let header = block.header();
+        for (at, block) in self.buffer.placed_blocks() {
+            let (header, present) = (block.header(), self.buffer.present(at));
             if first.is_some_and(|first| first <= header.base) {
                 break;
             }
             if self.buffer.overlapping {
                 first = first.into_iter().chain(self.seen(block).next()).min();
-            } else if block.payload(self.index).is_some() && header.end() > self.floor {
+            } else if header.end() > self.floor && block.is_filled(self.index, present) {
                 if header.base >= self.floor && header.end() <= known_by {
                     return Some(header.base);
                 }
-                first = first.into_iter().chain(first_in_block(block, self.index, self.floor)).min();
+                first = first.into_iter().chain(first_in_block(block, self.index, self.floor, present)).min();
             }
         }
         let heads = self.buffer.heads().filter(|head| first.is_none_or(|first| head.base() < first));
@@ -195,8 +210,8 @@ impl<'p> ColumnView<'p> {
         if last.is_some_and(|last| last + step - step / 2 == self.buffer.ends_by) {
             return last;
         }
-        for block in self.buffer.blocks().rev() {
-            let header = block.header();
+        for (at, block) in self.buffer.placed_blocks().rev() {
+            let (header, present) = (block.header(), self.buffer.present(at));
             if last.is_some_and(|last| header.base + i64::from(BLOCK_ROWS_MAX) * step <= last) {
                 break;
             }
@@ -205,11 +220,11 @@ impl<'p> ColumnView<'p> {
             }
             if self.buffer.overlapping {
                 last = last.max(self.seen(block).next_back());
-            } else if block.payload(self.index).is_some() && header.end() > self.floor {
+            } else if header.end() > self.floor && block.is_filled(self.index, present) {
                 if header.base >= self.floor.max(known_from) {
                     return Some(header.end() - step);
                 }
-                last = last.max(last_in_block(block, self.index, self.floor));
+                last = last.max(last_in_block(block, self.index, self.floor, present));
             }
         }
         last
@@ -236,7 +251,7 @@ impl<'p> ColumnView<'p> {
     pub(super) fn read_slots(self, grid: Grid, first: Timestamp, out: &mut [f32]) {
         let step = self.step();
         let end = first + out.len() as i64 * step;
-        let read = |block: &Block, out: &mut [f32]| {
+        let read = |(place, block): (usize, &Block), out: &mut [f32]| {
             let header = block.header();
             if self.index >= header.columns {
                 return;
@@ -245,15 +260,13 @@ impl<'p> ColumnView<'p> {
             let at = ((low - first) / step) as usize;
             let rows = ((low - header.base) / step) as usize..((high - header.base) / step) as usize;
             let target = &mut out[at..at + rows.len()];
-            // A damaged block still says what it held: an older value must not show in its place.
-            if !block.check() || block.decode(self.index, rows, target).is_err() {
-                target.fill(f32::NAN);
-            }
+            // A damaged column is missing, and says so: an older value must not show in its place.
+            block.decode(self.index, rows, target, self.buffer.present(place)).ok();
         };
-        let here = self.buffer.blocks_within(grid, first, end).map(|(_, block)| block);
+        let here = self.buffer.blocks_within(grid, first, end);
         if self.buffer.overlapping {
-            let mut here: Vec<&Block> = here.collect();
-            here.sort_by_key(|block| block.header().as_of);
+            let mut here: Vec<(usize, &Block)> = here.collect();
+            here.sort_by_key(|(_, block)| block.header().as_of);
             here.into_iter().for_each(|block| read(block, out));
         } else {
             here.for_each(|block| read(block, out));

@@ -4,6 +4,7 @@ use crate::Timestamp;
 use crate::block::{BLOCK_ROWS_MAX, Block};
 use crate::buffer::Buffer;
 use crate::head::Head;
+use crate::pages::Present;
 
 /// The slot of the oldest sample among consecutive rows at or above `floor`.
 fn first_in(
@@ -41,29 +42,45 @@ fn slots(base: Timestamp, frequency_s: u32) -> impl Iterator<Item = Timestamp> {
     (0..).map(move |row: i64| base + row * i64::from(frequency_s))
 }
 
-pub(super) fn first_in_block(block: &Block, index: u32, floor: Timestamp) -> Option<Timestamp> {
+pub(super) fn first_in_block(
+    block: &Block,
+    index: u32,
+    floor: Timestamp,
+    present: &Present,
+) -> Option<Timestamp> {
     let mut room = [f32::NAN; BLOCK_ROWS_MAX as usize];
-    let values = column_of(block, index, floor, &mut room)?;
+    let values = column_of(block, index, floor, present, &mut room)?;
     first_in(block.header().base, block.header().grid.frequency_s, values.iter().copied(), floor)
 }
 
-pub(super) fn last_in_block(block: &Block, index: u32, floor: Timestamp) -> Option<Timestamp> {
+pub(super) fn last_in_block(
+    block: &Block,
+    index: u32,
+    floor: Timestamp,
+    present: &Present,
+) -> Option<Timestamp> {
     let mut room = [f32::NAN; BLOCK_ROWS_MAX as usize];
-    let values = column_of(block, index, floor, &mut room)?;
+    let values = column_of(block, index, floor, present, &mut room)?;
     last_in(block.header().base, block.header().grid.frequency_s, values.iter().copied(), floor)
 }
 
-/// The values of a column if it has any, and some may lie above the floor.
+/// The values of a column if it has any, and some may lie above the floor. One that is damaged counts as if it had a value
+/// in every row: its samples are missing from an answer, which neither begins later nor ends earlier for it.
 fn column_of<'r>(
     block: &Block,
     index: u32,
     floor: Timestamp,
+    present: &Present,
     room: &'r mut [f32; BLOCK_ROWS_MAX as usize],
 ) -> Option<&'r [f32]> {
     let header = block.header();
-    block.payload(index).filter(|_| header.end() > floor && block.check())?;
+    if header.end() <= floor || !block.is_filled(index, present) {
+        return None;
+    }
     let values = &mut room[..header.rows as usize];
-    block.decode(index, 0..values.len(), values).ok()?;
+    if block.decode(index, 0..values.len(), values, present).is_err() {
+        values.fill(0.0);
+    }
     Some(values)
 }
 
@@ -78,7 +95,7 @@ pub(crate) fn last_sample(buffer: &Buffer, index: u32, floor: Timestamp) -> Opti
             break;
         }
         if last.is_none_or(|last| header.end() - step > last) {
-            last = last.max(last_in_block(&held.block, index, floor));
+            last = last.max(last_in_block(&held.block, index, floor, &Present::default()));
         }
     }
     last
@@ -86,7 +103,8 @@ pub(crate) fn last_sample(buffer: &Buffer, index: u32, floor: Timestamp) -> Opti
 
 /// How many blocks and heads hold a sample of a column in `[floor, before)`.
 pub(crate) fn pieces_with_samples(buffer: &Buffer, index: u32, floor: Timestamp, before: Timestamp) -> u64 {
-    let blocks = buffer.blocks().iter().filter_map(|held| first_in_block(&held.block, index, floor));
+    let blocks = buffer.blocks().iter();
+    let blocks = blocks.filter_map(|held| first_in_block(&held.block, index, floor, &Present::default()));
     let heads = buffer.heads().filter_map(|head| first_in_head(head, index, floor));
     blocks.chain(heads).filter(|slot| *slot < before).count() as u64
 }

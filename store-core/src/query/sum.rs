@@ -4,9 +4,9 @@ use super::column::{BufferView, SelectedColumn};
 use super::window::{Place, Span};
 use crate::Timestamp;
 use crate::block::Block;
-use crate::codec;
 use crate::grid::Grid;
 use crate::head::Head;
+use crate::pages::Present;
 
 /// Rows of a head that are added together: each is a chain of additions, which wait for one another.
 const ROWS: usize = 4;
@@ -23,7 +23,7 @@ pub(super) fn add(buffer: &BufferView, columns: &[SelectedColumn], spans: &[Span
         done = steps.end;
         let sums = &mut sums[steps.clone()];
         match *place {
-            Place::Block(at) => add_block(buffer.block(at), columns, *row, sums),
+            Place::Block(at) => add_block(buffer.block(at), columns, *row, sums, buffer.present(at)),
             Place::Head(at) => {
                 if let Some(head) = buffer.heads().nth(at) {
                     add_head(head, columns, *row, sums);
@@ -55,16 +55,14 @@ fn add_one_by_one(
     }
 }
 
-fn add_block(block: &Block, columns: &[SelectedColumn], row: usize, sums: &mut [f64]) {
-    let header = block.header();
+fn add_block(block: &Block, columns: &[SelectedColumn], row: usize, sums: &mut [f64], present: &Present) {
     let rows = row..row + sums.len();
-    let is_added = block.check()
-        && columns.iter().all(|column| {
-            block.payload(column.index).is_some_and(|payload| {
-                codec::sum_into(header.codec, payload, header.rows as usize, rows.clone(), sums).is_ok()
-            })
-        });
-    if !is_added {
+    if columns.len() > 1 {
+        let numbers = columns.iter().map(|column| column.index);
+        let (first, last) = numbers.fold((u32::MAX, 0), |(a, b), n| (a.min(n), b.max(n)));
+        block.ensure(first..=last, present);
+    }
+    if !columns.iter().all(|column| block.add_to(column.index, rows.clone(), sums, present)) {
         // What one column lacks the sum lacks.
         sums.fill(f64::NAN);
     }

@@ -186,6 +186,7 @@ fn phases_beyond_the_last_buffer_are_found_less_than_a_step_away() {
 
 #[test]
 fn a_block_whose_rows_are_off_its_grid_or_beyond_all_times_is_refused() {
+    use store_core::block::HeaderPlace::Front;
     use store_core::block::{BlockError, BlockHeader};
     use store_core::grid::Grid;
     let store = store();
@@ -193,13 +194,13 @@ fn a_block_whose_rows_are_off_its_grid_or_beyond_all_times_is_refused() {
     seal(&store);
     let host = store.host(CLUSTER, "n1").unwrap();
     let good = *host.lock().buffers()[0].blocks()[0].block.header();
-    assert_eq!(BlockHeader::decode(&good.encode()), Ok(good));
+    assert_eq!(BlockHeader::decode(&good.encode(7, Front), 7), Ok((good, Front)));
     let grid = |anchor| Grid { anchor, ..good.grid };
     for bad in [
         BlockHeader { base: 6001, ..good },
         BlockHeader { base: Timestamp::MAX / 60 * 60, grid: grid(0), ..good },
         BlockHeader { base: 0, grid: grid(Timestamp::MIN), ..good },
     ] {
-        assert_eq!(BlockHeader::decode(&bad.encode()), Err(BlockError::Field), "{bad:?}");
+        assert_eq!(BlockHeader::decode(&bad.encode(7, Front), 7), Err(BlockError::Field), "{bad:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! Loading: what lies in the directory of a host, then what the log holds of it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,17 +9,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use store_checkpoint::blockfile::{self, Index};
+use store_checkpoint::blockfile::{self, Index, Opened};
 use store_checkpoint::files::{self, CURRENT_WAL, HostFiles};
 use store_checkpoint::load::load_listed;
 use store_checkpoint::roll;
 use store_checkpoint::superseded::{SUPERSEDED, Then};
 use store_core::Timestamp;
 use store_core::anchors::Anchors;
-use store_core::block::{Block, BlockState};
+use store_core::block::{Block, BlockError, BlockState};
 use store_core::buffer::Buffer;
 use store_core::host::{Host, HostState};
 use store_core::import::{Import, ImportRun};
+use store_core::merge::Table;
+use store_core::pages::Pages;
 use store_core::record::RawSample;
 use store_core::row::Rows;
 use store_core::shape::{Shape, ShapeHash};
@@ -100,8 +103,15 @@ impl OnDisk {
 pub(super) struct Indexed {
     path: PathBuf,
     pub(super) index: Index,
-    /// Whether it is mapped rather than read.
-    mapped: bool,
+    /// The bytes for its blocks.
+    pages: Arc<dyn Pages>,
+}
+
+impl Indexed {
+    /// A block of it, if its shape is known.
+    fn block(&self, found: &blockfile::Found, shape: &Arc<Shape>) -> Result<Block, BlockError> {
+        found.block(Arc::clone(shape), Arc::clone(&self.pages))
+    }
 }
 
 /// A host while it is read.
@@ -118,6 +128,10 @@ pub(super) struct Loading<'a> {
     /// Blocks of other histories of this host: they were numbered, or their slots counted, independently of each
     /// other. Taken by name and time, like values of another format.
     pub(super) strangers: Vec<Arc<Block>>,
+    /// Blocks over which the log has rows that are older, and which of their columns are damaged.
+    pub(super) looked_at: RefCell<HashMap<*const Block, Arc<[u32]>>>,
+    /// Rolled files that are damaged, beside files that they were made of.
+    contested: Vec<PathBuf>,
     /// Files that the disk does not give just now.
     pub(super) unreadable: Vec<PathBuf>,
     /// What of files ends before this time is not read; the whole host is read by one and the same.
@@ -258,6 +272,8 @@ impl<'a> Loading<'a> {
             bytes: HashMap::new(),
             blocks: Vec::new(),
             strangers: Vec::new(),
+            looked_at: RefCell::default(),
+            contested: Vec::new(),
             unreadable: Vec::new(),
             from: engine.horizon.keep_from(host.cluster(), host.name()),
         }
@@ -355,24 +371,19 @@ impl<'a> Loading<'a> {
     fn index_block_files(&mut self, paths: &[PathBuf]) -> Vec<Indexed> {
         let mut files = Vec::new();
         for path in paths {
-            let disk = &self.engine.disk;
-            let found = disk.try_map(path).and_then(|mapped| match mapped {
-                Some(bytes) => Ok((bytes, true)),
-                None => Ok((disk.read(path)?.into(), false)),
-            });
-            let (bytes, mapped) = match found {
-                Ok(found) => found,
-                Err(e) => {
-                    self.cannot_read(path, &e);
-                    continue;
-                }
-            };
-            if bytes.is_empty() {
+            let Opened { index, pages } =
+                match Opened::open(&*self.engine.disk, path, &self.engine.damage_notes) {
+                    Ok(opened) => opened,
+                    Err(e) => {
+                        self.cannot_read(path, &e);
+                        continue;
+                    }
+                };
+            if index.file_bytes == 0 {
                 // Created, and never written to: a kill in its first save.
                 self.engine.counters.foreign_files.add(1);
                 continue;
             }
-            let index = blockfile::index(&bytes);
             if !index.is_of(&self.engine.host_dir(self.host), self.engine.lineage) {
                 // Misplaced, or what a crash left where a new file was not written yet.
                 self.engine.set_aside(path, "written for another host");
@@ -387,28 +398,41 @@ impl<'a> Loading<'a> {
                 continue;
             }
             for damage in &index.damage {
+                self.engine.counters.stretches_damaged.add(1);
                 let why = format!("{} bytes at byte {}", damage.bytes, damage.offset);
                 self.engine.counters.trouble(Grade::Warning, "damaged in part", path, &why);
             }
-            files.push(Indexed { path: path.clone(), index, mapped });
+            files.push(Indexed { path: path.clone(), index, pages });
         }
         self.drop_superseded(&mut files);
         files
     }
 
     /// Unlinks files that a rolled one replaces: a crash came between its rename and their removal.
-    fn drop_superseded(&self, files: &mut Vec<Indexed>) {
+    fn drop_superseded(&mut self, files: &mut Vec<Indexed>) {
         let dir = self.engine.host_dir(self.host);
         if files.len() < 2 {
             return;
         }
-        let whole: Vec<&Indexed> =
-            files.iter().filter(|file| file.index.rolled && file.index.first_bad_block().is_none()).collect();
-        let superseded: Vec<PathBuf> = files
+        // By their headers first: to read all of a rolled file takes long.
+        let by_headers = |rolled: &Indexed| {
+            let by = files.iter().filter(|file| roll::supersedes(&rolled.index, &file.index));
+            by.map(|file| file.path.clone()).collect::<Vec<_>>()
+        };
+        let rolled: Vec<(&Indexed, Vec<PathBuf>)> = files
             .iter()
-            .filter(|file| whole.iter().any(|rolled| roll::supersedes(&rolled.index, &file.index)))
-            .map(|file| file.path.clone())
+            .filter(|file| file.index.rolled)
+            .map(|rolled| (rolled, by_headers(rolled)))
+            .filter(|(_, superseded)| !superseded.is_empty())
             .collect();
+        let mut superseded = Vec::new();
+        for (rolled, paths) in rolled {
+            if self.is_undamaged(rolled) {
+                superseded.extend(paths);
+            } else {
+                self.contested.push(rolled.path.clone());
+            }
+        }
         if superseded.is_empty() || self.engine.disk.sync_dir(&dir).is_err() {
             return;
         }
@@ -419,6 +443,17 @@ impl<'a> Loading<'a> {
         }
     }
 
+    /// Reads every column of a file's blocks.
+    fn is_undamaged(&mut self, file: &Indexed) -> bool {
+        for (hash, bytes) in &file.index.shapes {
+            self.bytes.insert(*hash, bytes.clone());
+        }
+        file.index.blocks.iter().all(|found| {
+            let shape = self.shape(found.header.shape);
+            shape.is_some_and(|shape| file.block(found, &shape).is_ok_and(|block| block.sweep().is_empty()))
+        })
+    }
+
     pub(super) fn frames(&self) -> &'a [Frame] {
         self.tail.frames(self.host.cluster(), self.host.name())
     }
@@ -426,6 +461,7 @@ impl<'a> Loading<'a> {
     fn take_blocks(&mut self, files: &[Indexed], oldest: i64) {
         let s = stamp(self.engine.log.start());
         let mut found: Vec<Arc<Block>> = Vec::new();
+        let mut contested: Vec<*const Block> = Vec::new();
         let mut newest = i64::MIN;
         for file in files {
             let then = if file.index.is_readable() { Then::Remove } else { Then::SetAside };
@@ -448,15 +484,16 @@ impl<'a> Loading<'a> {
                     self.engine.counters.trouble(Grade::Error, what, &file.path, &why);
                     continue;
                 };
-                let block = entry.block(shape).map(|block| if file.mapped { block } else { block.on_heap() });
-                match block {
-                    // Half of a save that was under way: what it says is in the log, and in older blocks.
-                    Ok(block) if block.header().as_of >= s && !block.check() => {
-                        self.engine.counters.blocks_damaged.add(1);
-                    }
+                match file.block(entry, &shape) {
                     // Blocks of another lineage rank below all of ours.
                     Ok(block) if !ours => found.push(Arc::new(block.restamped(Stamp::ZERO))),
-                    Ok(block) => found.push(Arc::new(block)),
+                    Ok(block) => {
+                        let block = Arc::new(block);
+                        if self.contested.contains(&file.path) {
+                            contested.push(Arc::as_ptr(&block));
+                        }
+                        found.push(block);
+                    }
                     Err(e) => {
                         let why = format!("at byte {}: {e}", entry.offset);
                         self.engine.counters.trouble(Grade::Error, "block cannot be used", &file.path, &why);
@@ -479,27 +516,27 @@ impl<'a> Loading<'a> {
         }
         for (buffer, blocks) in self.blocks.iter_mut().enumerate() {
             blocks.sort_by_key(|block| block.header().as_of);
-            // Where two overlap, the later one wins: not if it is rotten.
-            let overlaps = |a: &Arc<Block>, b: &Arc<Block>| {
-                let (x, y) = (a.header(), b.header());
-                !Arc::ptr_eq(a, b) && x.base < y.end() && y.base < x.end()
-            };
-            let rotten: Vec<Arc<Block>> = blocks
-                .iter()
-                .filter(|block| blocks.iter().any(|other| overlaps(block, other)) && !block.check())
-                .cloned()
-                .collect();
-            for block in rotten {
-                self.engine.report_rotten(self.host, &block);
-                blocks.retain(|other| !Arc::ptr_eq(other, &block));
-            }
+            // Where two overlap, the later one wins, also with columns that are damaged.
             for (at, block) in blocks.iter().enumerate() {
                 let covered = blocks[at + 1..].iter().any(|newer| covers(newer, block));
-                if !covered {
-                    let first = block.header().as_of >= s;
-                    // The page cache may be all there is of a block that was saved while the power went.
-                    let state = if first { BlockState::Unsaved { first: s } } else { BlockState::Saved };
-                    self.state.buffers_mut()[buffer].insert(Arc::clone(block), state);
+                if covered {
+                    continue;
+                }
+                let held = &mut self.state.buffers_mut()[buffer];
+                let is_half = block.header().as_of >= s;
+                if !is_half && !contested.contains(&Arc::as_ptr(block)) {
+                    held.insert(Arc::clone(block), BlockState::Saved);
+                    continue;
+                }
+                // The page cache may be all there is of a block that was saved while the power went.
+                let state = BlockState::Unsaved { first: s };
+                if block.damaged_columns().is_empty() {
+                    held.insert(Arc::clone(block), state);
+                } else {
+                    // Half of a save that was under way: what it lacks is in older blocks, and in the log. Or it was
+                    // rolled, and the blocks that it was made of are still there.
+                    self.engine.counters.blocks_damaged.add(u64::from(is_half));
+                    held.insert(Arc::new(completed(block, blocks)), state);
                 }
             }
         }
@@ -573,10 +610,22 @@ impl<'a> Loading<'a> {
     }
 }
 
-/// Whether a block says all that another one says, as of the same or a later moment.
+/// A block with damaged columns, which are taken from those of `others` that are no newer. These are in the order of
+/// their `as_of`.
+fn completed(block: &Arc<Block>, others: &[Arc<Block>]) -> Block {
+    let header = block.header();
+    let mut table = Table::new(header.grid, header.buffer, header.base, header.rows, header.columns);
+    let older = others.iter().filter(|other| !Arc::ptr_eq(other, block));
+    older.filter(|other| other.header().as_of <= header.as_of).for_each(|other| table.lay(other));
+    table.lay_undamaged(block);
+    table.seal(Arc::clone(block.shape()), header.as_of)
+}
+
+/// Whether a block holds all slots of another one, as of the same or a later moment: what it has lost is lost, and nothing
+/// older shows in its place.
 fn covers(newer: &Block, older: &Block) -> bool {
     let (a, b) = (newer.header(), older.header());
-    a.grid == b.grid && a.base <= b.base && b.end() <= a.end() && a.as_of >= b.as_of && newer.check()
+    a.grid == b.grid && a.base <= b.base && b.end() <= a.end() && a.as_of >= b.as_of && a.columns >= b.columns
 }
 
 /// Whether the slots of blocks were counted by one store: each block lies where its anchor governs.

@@ -10,8 +10,7 @@ use store_checkpoint::cleanup::{Holds, Limits};
 use store_checkpoint::files::HostDirs;
 use store_checkpoint::load::LoadError;
 use store_core::Timestamp;
-use store_core::block::{Block, BlockState};
-use store_core::host::Host;
+use store_core::block::BlockState;
 use store_wal::LogPos;
 
 use super::Engine;
@@ -86,6 +85,7 @@ impl Engine {
     /// Does what is due. Called twice a second in the background; a harness calls it when it likes.
     pub fn tick(&self) {
         let now = self.clock.now_s();
+        self.report_damage();
         self.maintain(now);
         self.tell_problems();
     }
@@ -189,6 +189,7 @@ impl Engine {
         self.look_at_time();
         self.drop_old();
         self.verify_blocks();
+        self.report_damage();
         self.heed_memory_cap();
         if !self.is_dumping() {
             let mut rolled_bytes = 0;
@@ -201,7 +202,8 @@ impl Engine {
         }
     }
 
-    /// Reads blocks that nobody has read yet, some at a time: a rotten one is reported before it is missed.
+    /// Reads blocks that nobody has read yet, some at a time and not through a map: damage is reported before it is
+    /// missed.
     fn verify_blocks(&self) {
         let mut bytes = 0;
         for host in self.store.all_hosts() {
@@ -213,13 +215,10 @@ impl Engine {
                     .collect()
             };
             for block in blocks {
-                if !block.is_checked() {
+                if !block.is_swept() {
                     bytes += block.bytes();
-                }
-                if !block.check() {
-                    let number = usize::from(block.header().buffer);
-                    host.lock().buffers_mut()[number].retain_blocks(|held| !Arc::ptr_eq(&held.block, &block));
-                    self.report_rotten(&host, &block);
+                    // Its damage is noted, and told below.
+                    block.sweep();
                 }
                 if bytes >= VERIFY_BYTES_MAX {
                     return;
@@ -228,14 +227,17 @@ impl Engine {
         }
     }
 
-    /// Counts and lists a block that does not hold what was written.
-    pub(super) fn report_rotten(&self, host: &Host, block: &Block) {
-        let (cluster, name, header) = (host.cluster(), host.name(), block.header());
-        let (from, to, columns) = (header.base, header.end(), header.columns);
-        let why = format!("{columns} columns of {cluster}/{name} from {from} to {to}");
-        let what = "block fails its checksum: what only it held is lost";
-        self.counters.blocks_damaged.add(1);
-        self.counters.trouble(Grade::Error, what, &self.host_dir(host), &why);
+    /// Tells of columns that were found damaged since the last time, wherever they were read.
+    pub(super) fn report_damage(&self) {
+        for note in self.damage_notes.take() {
+            let metric = self.store.catalog().get(note.metric);
+            let (series, metric) = (note.level.join("/"), &metric.name);
+            let (from, to, why) = (note.from, note.to, describe(&note.what));
+            let why = format!("{metric} of {series:?} from {from} to {to}: {why}");
+            let what = "damaged column of a block: its samples are missing";
+            self.counters.columns_damaged.add(1);
+            self.counters.trouble(Grade::Error, what, &note.path, &why);
+        }
     }
 
     /// Drops what is too old, and hosts of which nothing is left.
@@ -341,9 +343,12 @@ impl Engine {
             if saver.is_active(path) {
                 return Ok(Holds::Newest(Timestamp::MAX));
             }
-            let bytes =
-                self.disk.map(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
-            let index = blockfile::index(&bytes);
+            let file =
+                self.disk.open(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
+            let index = blockfile::index(&*file);
+            if index.has_unknown_kinds() {
+                return Ok(Holds::Newest(Timestamp::MAX));
+            }
             let is_ours = path.parent().is_some_and(|dir| index.is_of(dir, self.lineage));
             // Floors too: what they hide may be in other files.
             let floors = index.floors.iter().flat_map(|found| &found.floors).map(|(_, before)| *before);

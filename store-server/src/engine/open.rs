@@ -14,7 +14,7 @@ use store_checkpoint::save::Saver;
 use store_core::line;
 use store_core::metric::{Aggregation as CoreAggregation, Catalog, Metric};
 use store_core::store::{Limits, Store};
-use store_disk::{Clock, Disk, HeldDisk, Lineage, RealDisk, SystemClock};
+use store_disk::{Clock, Disk, HeldDisk, Lineage, RealDisk, SystemClock, WholeFile};
 use store_wal::{Log, LogOptions, LogPos};
 
 use super::answer::CleanupReport;
@@ -135,7 +135,7 @@ impl Engine {
         }
         let (threads, open_files_max) = (options.num_workers, options.open_files_max);
         let saver = Saver::new(Arc::clone(&disk), directory.clone(), lineage, threads, open_files_max);
-        let durable_dirs = saver.dirs();
+        let (durable_dirs, damage_notes) = (saver.dirs(), saver.notes());
         Ok(Self {
             disk,
             clock,
@@ -150,6 +150,7 @@ impl Engine {
             on_disk: Mutex::new(HashMap::new()),
             saver: Mutex::new(saver),
             durable_dirs,
+            damage_notes,
             cleaner: Cleaner::new(),
             horizon,
             time_noted: Mutex::default(),
@@ -275,8 +276,8 @@ fn greatest_as_of(disk: &dyn Disk, hosts: &[HostDir]) -> u64 {
     let mut greatest = 0;
     for host in hosts {
         for (path, _) in block_files(disk, host, blockfile::HEADER_BYTES) {
-            if let Ok(bytes) = disk.map(&path) {
-                let index = blockfile::index(&bytes);
+            if let Ok(file) = disk.open(&path) {
+                let index = blockfile::index(&*file);
                 if !index.is_of(&host.path, index.lineage.unwrap_or_else(Lineage::random)) {
                     continue;
                 }
@@ -313,7 +314,8 @@ fn limits(options: &EngineOptions) -> Limits {
 
 /// What the header of a block file says.
 pub(super) fn front_of(front: &[u8]) -> blockfile::Index {
-    blockfile::index(&Bytes::copy_from_slice(&front[..front.len().min(blockfile::HEADER_BYTES)]))
+    let front = Bytes::copy_from_slice(&front[..front.len().min(blockfile::HEADER_BYTES)]);
+    blockfile::index(&WholeFile::read(front))
 }
 
 /// An error and what caused it, in one line.

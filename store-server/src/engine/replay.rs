@@ -1,5 +1,7 @@
 //! Replay: what the log holds of a host, row by row, over what its files hold.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use store_core::block::Block;
@@ -11,7 +13,14 @@ use store_core::stamp::Stamp;
 
 use super::Engine;
 use super::load::Loading;
-use super::numbering::is_older;
+
+/// Where a row belongs, and what of it is to be taken.
+struct Place {
+    anchor: i64,
+    slot: i64,
+    /// The only columns that are to be taken: those that newer blocks had and lost.
+    lost: Option<Vec<u32>>,
+}
 
 /// A row of a frame that is to be applied.
 enum Taken<'f> {
@@ -133,15 +142,17 @@ impl Loading<'_> {
     ) -> Vec<Taken<'f>> {
         let mut taken = Vec::new();
         for row in logged {
-            let Some((anchor, slot)) = self.place(row.buffer, row.anchor, row.slot, at) else { continue };
-            let buffer = row.buffer;
+            let Some(place) = self.place(row.buffer, row.anchor, row.slot, at) else { continue };
+            let (buffer, Place { anchor, slot, lost }) = (row.buffer, place);
             let known = self.state.shape().buffers()[usize::from(buffer)].columns.len();
-            match row.first_cells().filter(|cells| cells.span() <= known && self.state.floors().is_empty()) {
+            let is_all = lost.is_none() && self.state.floors().is_empty();
+            match row.first_cells().filter(|cells| cells.span() <= known && is_all) {
                 Some(cells) => taken.push(Taken::AsLogged(RowView { buffer, anchor, slot, cells })),
                 None => {
                     taken.push(Taken::Unpacked(rows.as_slice().len()));
                     let unpacked = rows.add(buffer, anchor, slot);
                     row.unpack(&mut unpacked.cells);
+                    keep_lost(unpacked, lost.as_deref());
                     self.leave_out_freed(unpacked);
                 }
             }
@@ -159,11 +170,8 @@ impl Loading<'_> {
         samples
     }
 
-    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value.
-    ///
-    /// A replay leaves nothing out for its age, for the sweep behind the load drops what is too old. Except here: rows
-    /// that are numbered in another way than the host is now may be of a time before it was gone, and those that the
-    /// sweep would drop are to leave neither series nor grids behind, by which newer rows would be counted.
+    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value. None is left
+    /// out for its age: the sweep behind the load drops what is too old.
     fn each_cell<'f, 's>(
         &self,
         logged: impl Iterator<Item = LoggedRow<'f>>,
@@ -173,9 +181,6 @@ impl Loading<'_> {
         let mut cells = Vec::new();
         for row in logged {
             let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
-            if is_older(row.slot, buffer.frequency_s, self.from) {
-                continue;
-            }
             cells.clear();
             row.unpack(&mut cells);
             for &(index, value) in &cells {
@@ -216,8 +221,9 @@ impl Loading<'_> {
     fn settle(&mut self, rows: &mut Rows, at: Stamp) {
         for row in rows.as_mut_slice() {
             match self.place(row.buffer, row.anchor, row.slot, at) {
-                Some(place) => {
-                    (row.anchor, row.slot) = place;
+                Some(Place { anchor, slot, lost }) => {
+                    (row.anchor, row.slot) = (anchor, slot);
+                    keep_lost(row, lost.as_deref());
                     self.leave_out_freed(row);
                 }
                 None => row.cells.clear(),
@@ -225,9 +231,9 @@ impl Loading<'_> {
         }
     }
 
-    /// Anchor and slot of a row; `None` if an intact block of a file knows it better, one that covers the slot as of a
-    /// later moment.
-    fn place(&mut self, buffer: u16, anchor: i64, slot: i64, at: Stamp) -> Option<(i64, i64)> {
+    /// The place of a row; `None` if a block of a file knows all of it better, one that
+    /// covers the slot as of a later moment. What such blocks have lost the row fills, cell by cell.
+    fn place(&mut self, buffer: u16, anchor: i64, slot: i64, at: Stamp) -> Option<Place> {
         let number = usize::from(buffer);
         let blocks = self.blocks.get(number)?;
         let buffer = &mut self.state.buffers_mut()[number];
@@ -238,12 +244,20 @@ impl Loading<'_> {
         };
         // They are in the order of their `as_of`, and most are older than the log.
         let newer = &blocks[blocks.partition_point(|block| block.header().as_of <= at)..];
-        let knows_better = |block: &Arc<Block>| block.header().covers(anchor, slot) && block.check();
-        if newer.iter().any(knows_better) {
+        let mut lost: Option<Vec<u32>> = None;
+        for block in newer.iter().filter(|block| block.header().covers(anchor, slot)) {
+            let damaged = damaged_columns(&self.looked_at, block);
+            let in_all = |column: &u32| damaged.contains(column);
+            lost = Some(match lost {
+                None => damaged.to_vec(),
+                Some(lost) => lost.into_iter().filter(in_all).collect(),
+            });
+        }
+        if lost.as_ref().is_some_and(Vec::is_empty) {
             return None;
         }
         buffer.note_anchor(anchor);
-        Some((anchor, slot))
+        Some(Place { anchor, slot, lost })
     }
 
     fn leave_out_freed(&self, row: &mut Row) {
@@ -263,15 +277,28 @@ impl Loading<'_> {
             let half = i64::from(header.grid.frequency_s / 2);
             header.as_of > at
                 && (header.base - half..header.end() - half).contains(&sample.time)
-                && shape.buffers()[usize::from(header.buffer)].columns[..header.columns as usize].iter().any(
-                    |&number| {
-                        let column = &shape.columns()[number as usize];
-                        column.path == sample.path
-                            && self.engine.store.catalog().get(column.metric).name == sample.metric
-                    },
-                )
-                && block.check()
+                && (0..header.columns).any(|index| {
+                    let number = shape.buffers()[usize::from(header.buffer)].columns[index as usize];
+                    let column = &shape.columns()[number as usize];
+                    column.path == sample.path
+                        && self.engine.store.catalog().get(column.metric).name == sample.metric
+                        && !damaged_columns(&self.looked_at, block).contains(&index)
+                })
         })
+    }
+}
+
+/// The columns of a block that are damaged; each block is looked at once.
+fn damaged_columns(looked_at: &RefCell<HashMap<*const Block, Arc<[u32]>>>, block: &Arc<Block>) -> Arc<[u32]> {
+    let look = || block.sweep().into_iter().map(|(column, _)| column).collect();
+    // The blocks live as long as the host is loaded, so that no place is taken twice.
+    Arc::clone(looked_at.borrow_mut().entry(Arc::as_ptr(block)).or_insert_with(look))
+}
+
+/// Leaves of a row only what newer blocks have lost, if there are any.
+fn keep_lost(row: &mut Row, lost: Option<&[u32]>) {
+    if let Some(lost) = lost {
+        row.cells.retain(|(index, _)| lost.contains(index));
     }
 }
 

@@ -130,6 +130,7 @@ impl Engine {
                 &resolve,
                 keep_from,
                 &floors,
+                &self.damage_notes,
             )
         };
         let headers = self.headers_in(&sources);
@@ -214,16 +215,21 @@ impl Engine {
                 .iter()
                 .filter(|held| held.state == BlockState::Saved && headers.contains(held.block.header()))
                 .map(|held| Arc::clone(&held.block))
-                .filter(|block| block.check_again())
                 .collect();
-            again.iter().for_each(|block| buffer.mark_unsaved(block, first));
+            for block in again {
+                buffer.mark_unsaved(&block, first);
+                // The good columns go on without those that are damaged.
+                if !block.sweep().is_empty() {
+                    buffer.replace(&block, Arc::new(block.mended()));
+                }
+            }
         }
     }
 
     /// The blocks of files, as their headers say.
     fn headers_in(&self, paths: &[impl AsRef<Path>]) -> Vec<BlockHeader> {
-        let mapped = paths.iter().filter_map(|path| self.disk.map(path.as_ref()).ok());
-        let indices = mapped.map(|bytes| blockfile::index(&bytes));
+        let files = paths.iter().filter_map(|path| self.disk.open(path.as_ref()).ok());
+        let indices = files.map(|file| blockfile::index(&*file));
         indices.flat_map(|index| index.blocks).map(|found| found.header).collect()
     }
 
@@ -249,7 +255,9 @@ impl Engine {
         for file in files.iter().filter(|file| !file.json) {
             let path = dir.join(&file.name);
             let Ok(front) = self.disk.read_front(&path, blockfile::HEADER_BYTES) else { continue };
-            if !blockfile::is_block_file(&front) {
+            let is_known =
+                |path| self.disk.open(path).is_ok_and(|file| !blockfile::index(&*file).has_unknown_kinds());
+            if !blockfile::is_block_file(&front) || !is_known(&path) {
                 continue;
             }
             if !front_of(&front).rolled {

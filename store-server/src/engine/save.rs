@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use store_checkpoint::blockfile::{self, BlockFileError, FloorsFrame, Moved};
+use store_checkpoint::blockfile::{BlockFileError, FloorsFrame, Moved, Opened};
 use store_checkpoint::files::HostFiles;
 use store_checkpoint::parallel::map_hosts;
 use store_checkpoint::save::{HostWork, SaveError};
@@ -176,7 +176,7 @@ impl Engine {
                 Err(e) => {
                     saved.failed += 1;
                     if matches!(&e, SaveError::File(BlockFileError::BadBlock { .. })) {
-                        self.drop_bad_blocks(&unsaved.host);
+                        self.mend_blocks(&unsaved.host);
                     }
                     self.save_again_if_gone(&unsaved.host);
                     let what = "host could not be saved: tried again";
@@ -205,17 +205,27 @@ impl Engine {
         self.save_again(host, &headers);
     }
 
-    /// Drops blocks that do not hold what was written in the file that they come from: no try could save them.
-    fn drop_bad_blocks(&self, host: &Host) {
+    /// Takes damaged columns out of blocks that are to be saved: no try could save them. They are missing from then on, and
+    /// what is older does not show in their place.
+    pub(super) fn mend_blocks(&self, host: &Host) {
         let mut state = host.lock();
-        let bad: usize = state
-            .buffers_mut()
-            .iter_mut()
-            .map(|buffer| buffer.retain_blocks(|held| held.block.check()))
-            .sum();
+        for buffer in state.buffers_mut() {
+            let unsaved = buffer.blocks().iter().filter(|held| held.state != BlockState::Saved);
+            let unsaved: Vec<Arc<Block>> = unsaved.map(|held| Arc::clone(&held.block)).collect();
+            for block in unsaved {
+                let damaged = block.sweep();
+                if !damaged.is_empty() {
+                    self.counters.columns_damaged.add(if block.is_in_file() {
+                        0
+                    } else {
+                        damaged.len() as u64
+                    });
+                    buffer.replace(&block, Arc::new(block.mended()));
+                }
+            }
+        }
         drop(state);
-        self.counters.blocks_damaged.add(bad as u64);
-        self.counters.problem("block fails its checksum: lost", &self.host_dir(host));
+        self.report_damage();
     }
 
     /// Unlinks segments that hold nothing that memory alone holds besides.
@@ -266,26 +276,32 @@ impl Engine {
         if !state.blocks_are_saved() || !state.floors().unsaved().is_empty() {
             return None;
         }
-        let wanted: Vec<_> = state
-            .buffers()
-            .iter()
-            .flat_map(|buffer| buffer.blocks())
-            .map(|held| *held.block.header())
-            .collect();
+        let held: Vec<_> = state.buffers().iter().flat_map(|buffer| buffer.blocks()).cloned().collect();
         drop(state);
+        let wanted: Vec<_> = held.iter().map(|held| *held.block.header()).collect();
+        let mut shapes: Vec<_> = held.iter().map(|held| held.block.shape()).collect();
+        shapes.sort_unstable_by_key(|shape| shape.hash());
+        shapes.dedup_by_key(|shape| shape.hash());
         let dir = self.host_dir(host);
         let files = HostFiles::list(&*self.disk, &dir).ok()?;
         let (mut there, mut holding) = (Vec::new(), Vec::new());
         for file in files.numbered.iter().filter(|file| !file.json) {
             let path = dir.join(&file.name);
-            let is_replaced = replaced.iter().any(|(other, _)| *other == path);
-            if let Some(bytes) = self.disk.map(&path).ok().filter(|_| !is_replaced) {
-                let index = blockfile::index(&bytes);
-                if index.header_good && index.is_of(&dir, self.lineage) {
-                    there.extend(index.blocks.iter().filter(|found| found.check()).map(|found| found.header));
-                    holding.push(path);
-                }
+            if replaced.iter().any(|(other, _)| *other == path) {
+                continue;
             }
+            let Ok(opened) = Opened::read(&*self.disk, &path, &self.damage_notes) else { continue };
+            if !opened.index.header_good || !opened.index.is_of(&dir, self.lineage) {
+                continue;
+            }
+            for found in &opened.index.blocks {
+                let block = shapes
+                    .iter()
+                    .find(|shape| shape.hash() == found.header.shape)
+                    .and_then(|shape| found.block(Arc::clone(shape), Arc::clone(&opened.pages)).ok());
+                there.extend(block.filter(|block| block.sweep().is_empty()).map(|block| *block.header()));
+            }
+            holding.push(path);
         }
         wanted.iter().all(|header| there.contains(header)).then_some(holding)
     }
@@ -310,17 +326,19 @@ fn unsaved_of(host: &Arc<Host>, imported: bool) -> Option<Unsaved> {
 }
 
 fn work_of(unsaved: &Unsaved) -> HostWork {
-    let floors = if unsaved.floors.is_empty() {
-        Vec::new()
-    } else {
-        let shape = Arc::clone(unsaved.host.lock().shape());
-        let floors = unsaved.floors.iter().map(|floor| (floor.column, floor.before)).collect();
-        vec![FloorsFrame { shape, floors }]
+    let state = unsaved.host.lock();
+    let frames_of = |floors: Vec<(u32, Timestamp)>| {
+        let shape = Arc::clone(state.shape());
+        if floors.is_empty() { Vec::new() } else { vec![FloorsFrame { shape, floors }] }
     };
+    let floors = frames_of(unsaved.floors.iter().map(|floor| (floor.column, floor.before)).collect());
+    let all_floors = frames_of(state.floors().iter().map(|floor| (floor.column, floor.before)).collect());
+    drop(state);
     HostWork {
         cluster: unsaved.host.cluster().into(),
         host: unsaved.host.name().into(),
         blocks: unsaved.blocks.clone(),
         floors,
+        all_floors,
     }
 }

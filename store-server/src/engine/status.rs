@@ -53,6 +53,8 @@ pub(super) struct Counters {
     pub(super) blocks_saved: Count,
     pub(super) blocks_dropped: Count,
     pub(super) blocks_damaged: Count,
+    pub(super) columns_damaged: Count,
+    pub(super) stretches_damaged: Count,
     pub(super) saves: Count,
     pub(super) saves_failed: Count,
     pub(super) rolls: Count,
@@ -184,6 +186,8 @@ pub struct Status {
     pub log: LogStatus,
     /// Blocks and their files.
     pub saves: Saves,
+    /// What was found damaged in block files.
+    pub damage: DamageStatus,
     /// Memory.
     pub memory: MemoryStatus,
     /// Files that something is wrong with, the newest last.
@@ -242,7 +246,7 @@ pub struct Start {
     pub files_set_aside: u64,
     /// Files that are none of ours, and were left alone.
     pub foreign_files: u64,
-    /// Blocks whose checksum was wrong.
+    /// Blocks that were half written when the process before ended; the log has their rows.
     pub blocks_damaged: u64,
 }
 
@@ -300,6 +304,18 @@ pub struct Saves {
     pub rolls_failed: u64,
     /// Old files removed.
     pub files_removed: u64,
+}
+
+/// What was found damaged in block files since the start.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DamageStatus {
+    /// Columns of blocks that are not what was written: their samples are missing.
+    pub columns: u64,
+    /// Stretches of files that are no frames: headers, cut ends, bytes that came in or went.
+    pub stretches: u64,
+    /// Half-written blocks of a save that a kill ended; the log has their rows.
+    pub half_saved: u64,
 }
 
 /// Where the memory is.
@@ -371,6 +387,7 @@ impl Engine {
 
     /// Counters.
     pub fn status(&self) -> Status {
+        self.report_damage();
         let counters = &self.counters;
         let log = self.log.stats();
         let memory = self.memory();
@@ -404,6 +421,7 @@ impl Engine {
                 last_error: log.last_error,
             },
             saves: counters.saves(),
+            damage: counters.damage(),
             memory,
             problems,
             offenders,
@@ -445,6 +463,14 @@ impl Counters {
             files_set_aside: self.files_set_aside.get(),
             foreign_files: self.foreign_files.get(),
             blocks_damaged: self.blocks_damaged.get(),
+        }
+    }
+
+    fn damage(&self) -> DamageStatus {
+        DamageStatus {
+            columns: self.columns_damaged.get(),
+            stretches: self.stretches_damaged.get(),
+            half_saved: self.blocks_damaged.get(),
         }
     }
 

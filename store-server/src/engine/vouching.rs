@@ -133,8 +133,8 @@ fn of_files(disk: &dyn Disk, dir: &Path) -> Witness {
                 range.into_iter().for_each(|(_, to)| witness.vouch(to.max(file.number)));
             }
             Some(_) => {
-                let Ok(bytes) = disk.map(&path) else { continue };
-                for found in blockfile::index(&bytes).blocks {
+                let Ok(file) = disk.open(&path) else { continue };
+                for found in blockfile::index(&*file).blocks {
                     let header = found.header;
                     let step = i64::from(header.grid.frequency_s);
                     vouch_for_rows(&mut witness, header.end(), header.rows, step);

@@ -6,6 +6,7 @@ mod ask;
 mod background;
 mod clock;
 mod crash;
+mod damage;
 mod golden;
 mod ground;
 mod http;

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use store_checkpoint::blockfile;
-use store_disk::{ManualClock, RealDisk};
+use store_disk::{ManualClock, RealDisk, WholeFile};
 use store_server::engine::Engine;
 
 use crate::site::{NOW, Site, fill, filled, stop, values};
@@ -118,7 +118,8 @@ fn rots_in_a_mapped_file(then: impl FnOnce(&Engine)) {
     // Seen through the map, as when the system reads a page again.
     let file = std::fs::read_dir(dir.path().join("c/h")).unwrap().next().unwrap().unwrap().path();
     let bytes = std::fs::read(&file).unwrap();
-    let at = blockfile::index(&bytes.clone().into()).blocks[1].body().end - 5;
+    let second = blockfile::index(&WholeFile::read(bytes.clone().into())).blocks[1];
+    let at = usize::try_from(second.body_at).unwrap() + second.header.body_bytes as usize - 5;
     let written = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
     written.write_all_at(&[bytes[at] ^ 0x10], at as u64).unwrap();
 

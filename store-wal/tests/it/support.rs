@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use store_disk::sim::Op;
-use store_disk::{Disk, DiskFile, DiskLock, Entry, Lineage, SimDisk};
+use store_disk::{Disk, DiskFile, DiskLock, Entry, Lineage, ReadFile, SimDisk};
 use store_wal::{Appended, Found, Log, LogOptions, LogPos, ReplayReport, replay, scan};
 
 pub(crate) const DIR: &str = "/data/.wal";
@@ -110,9 +109,9 @@ impl Disk for Probe {
         self.enter(Op::ReadFront, path);
         self.disk.read_front(path, len)
     }
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
         self.enter(Op::Map, path);
-        self.disk.map(path)
+        self.disk.open(path)
     }
     fn len(&self, path: &Path) -> io::Result<u64> {
         self.enter(Op::Len, path);

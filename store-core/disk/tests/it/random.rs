@@ -137,7 +137,11 @@ impl<D: Disk> Machine<D> {
             Step::ReadFront(name, len) => {
                 format!("{:?}", self.disk.read_front(&self.path(*name), usize::from(*len))?)
             }
-            Step::Map(name) => format!("{:?}", self.disk.map(&self.path(*name))?.to_vec()),
+            Step::Map(name) => format!("{:?}", {
+                let opened = self.disk.open(&self.path(*name))?;
+                let bytes = opened.read_at(0..opened.len())?.into_owned();
+                bytes
+            }),
             Step::Len(name) => self.disk.len(&self.path(*name))?.to_string(),
             Step::Lock(name) => {
                 let lock = self.disk.lock(&self.path(*name))?;

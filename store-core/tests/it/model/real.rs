@@ -1,13 +1,15 @@
 //! The store under test, with what an engine does to it: a log that can be played again, seals, saves, rolls.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use store_core::Timestamp;
-use store_core::block::{Block, BlockState, Checksum};
+use store_core::block::{Block, BlockState};
 use store_core::host::{Host, HostState};
 use store_core::ingest::Terms;
 use store_core::journal::Journal;
 use store_core::merge::merge;
+use store_core::pages::{DamagedColumn, Pages, Unavailable};
 use store_core::record::{self, RawSample, Record};
 use store_core::row::{Row, RowView, Rows};
 use store_core::shape::Shape;
@@ -16,6 +18,33 @@ use store_core::store::Store;
 
 use super::oracle::{METRICS, SERIES, Sample};
 use crate::support;
+
+/// The host that blocks are of when they come from a file.
+const IDENTITY: u32 = 77;
+
+/// The body of a block that was read.
+#[derive(Debug)]
+struct Read(Vec<u8>);
+
+impl Pages for Read {
+    fn ensure(&self, _: std::ops::Range<u64>) {}
+
+    fn get(&self, range: std::ops::Range<u64>) -> Result<Cow<'_, [u8]>, Unavailable> {
+        Ok(Cow::Borrowed(&self.0[range.start as usize..range.end as usize]))
+    }
+
+    fn read(&self, range: std::ops::Range<u64>) -> Result<Vec<u8>, Unavailable> {
+        self.get(range).map(Cow::into_owned)
+    }
+
+    fn report(&self, damaged: &DamagedColumn<'_>) {
+        panic!("nothing is damaged here: {damaged:?}");
+    }
+
+    fn is_mapped(&self) -> bool {
+        true
+    }
+}
 
 /// A log in memory: frames as they would be written, and when blocks were dropped.
 #[derive(Debug, Default)]
@@ -186,12 +215,11 @@ impl Real {
                 let held: Vec<_> = buffer.blocks().to_vec();
                 buffer.retain_blocks(|_| false);
                 for held in held {
-                    let (header, body) = held.block.to_parts();
-                    let bytes = [&header[..], &body[..]].concat();
-                    let checksum = Checksum { prefix: [7; 4], crc: crc32([&[7; 4][..], &bytes].concat()) };
-                    let shape = Arc::clone(held.block.shape());
-                    let read = Block::from_bytes(bytes.into(), shape, Some(checksum)).unwrap();
-                    assert!(read.check());
+                    let parts = held.block.to_parts(IDENTITY).unwrap();
+                    let (pages, shape) = (Arc::new(Read(parts.body.into_owned())), held.block.shape());
+                    let header = *held.block.header();
+                    let read = Block::in_file(header, IDENTITY, pages, 0, Arc::clone(shape)).unwrap();
+                    assert_eq!(read.damaged_columns(), []);
                     buffer.insert(Arc::new(read), held.state);
                 }
             }
@@ -302,17 +330,6 @@ impl Real {
             }
         });
     }
-}
-
-fn crc32(bytes: Vec<u8>) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
-        }
-    }
-    !crc
 }
 
 fn line(&(series, time, value): &Sample) -> String {

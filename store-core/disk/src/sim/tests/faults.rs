@@ -43,7 +43,7 @@ fn every_call_can_be_failed_by_its_number_and_then_does_nothing() {
         disk.list(p("/d"))?;
         disk.read(p("/d/a"))?;
         disk.read_front(p("/d/a"), 3)?;
-        disk.map(p("/d/a"))?;
+        disk.open(p("/d/a"))?;
         disk.len(p("/d/a"))?;
         drop(lock);
         disk.remove(p("/d/a"))?;
