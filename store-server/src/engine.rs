@@ -17,6 +17,7 @@ mod background;
 mod checkpoint;
 mod ground;
 mod heal;
+mod jobs;
 mod load;
 mod maintain;
 mod numbering;
@@ -30,6 +31,7 @@ mod scribe;
 mod status;
 mod tail;
 mod waiting;
+mod watched;
 mod write;
 
 use std::collections::HashMap;
@@ -43,14 +45,15 @@ use store_checkpoint::save::Saver;
 use store_core::host::{Host, Placing};
 use store_core::{Store, Timestamp};
 use store_disk::{Clock, Disk, Lineage};
-use store_wal::{Found, Log, Until};
+use store_wal::{Found, Log, LogPos, Until};
 
 pub use answer::{
-    CleanupReport, DebugError, Durability, FirstBad, HealthAnswer, HealthState, PathElement, ReadError,
-    ReadRequest, Series, StopReport, Unready, WriteReport,
+    CleanupReport, DebugError, Durability, FirstBad, FreeError, Freed, HealthAnswer, HealthState,
+    PathElement, ReadError, ReadRequest, Series, StopReport, Unready, WriteReport,
 };
 pub use ask::LastHosts;
 pub use ground::AtRisk;
+pub use jobs::{JobStatus, Watch};
 pub use options::{
     Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption,
     OPEN_FILES, OpenError, WalSync,
@@ -61,6 +64,7 @@ pub use write::{Taken, TryWrite};
 
 use self::background::Background;
 use self::ground::Ground;
+use self::jobs::Jobs;
 use self::load::OnDisk;
 use self::scribe::{Announced, Scribe};
 use self::status::Counters;
@@ -76,6 +80,8 @@ pub struct Engine {
     log: Log,
     announced: Announced,
     lineage: Lineage,
+    /// Where the positions of this process begin.
+    began: LogPos,
     /// Log segments of earlier processes, until they are replayed.
     found: Found,
     /// Whether the found segments could not be synced: the log is then written again once all is replayed.
@@ -96,6 +102,7 @@ pub struct Engine {
     newest: AtomicI64,
     last: Mutex<maintain::LastDone>,
     background: Background,
+    jobs: Arc<Jobs>,
     stopped: AtomicBool,
     /// The directory, locked.
     ground: Ground,
@@ -151,6 +158,11 @@ impl Engine {
 
     fn on_disk(&self) -> std::sync::MutexGuard<'_, HashMap<u32, OnDisk>> {
         self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the work behind the requests goes.
+    pub fn jobs(&self) -> Vec<JobStatus> {
+        self.jobs.status()
     }
 
     /// Syncs the log up to here.

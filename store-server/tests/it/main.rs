@@ -5,9 +5,11 @@
 mod ask;
 mod background;
 mod crash;
+mod free;
 mod golden;
 mod ground;
 mod http;
+mod panics;
 mod process;
 mod regressions;
 mod restart;
