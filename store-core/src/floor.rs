@@ -12,8 +12,34 @@ pub struct Floor {
     pub before: Timestamp,
     /// Stamp of the record that says so.
     pub at: Stamp,
-    /// Whether a synced block file says so too.
-    pub saved: bool,
+    /// The log is needed from here on for it: a lower floor, that files may not say either, was logged earlier.
+    needed_from: Stamp,
+    /// Where it is said besides.
+    pub state: FloorState,
+}
+
+/// Where a floor is said besides the record of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FloorState {
+    /// Nowhere: files may still hold what it hides.
+    Logged,
+    /// Nowhere, but no file holds what it hides: those of the original cannot say that something was freed. The record
+    /// is needed all the same, for what was freed is not to be taken again.
+    Applied,
+    /// In a synced block file.
+    Saved,
+}
+
+impl Floor {
+    /// A floor that the record `at` says, and maybe no other place.
+    pub fn new(column: u32, before: Timestamp, at: Stamp, state: FloorState) -> Self {
+        Self { column, before, at, needed_from: at, state }
+    }
+
+    /// Whether the log is not needed for it.
+    pub fn is_saved(&self) -> bool {
+        self.state == FloorState::Saved
+    }
 }
 
 /// The floors of a host, by column.
@@ -45,8 +71,9 @@ impl Floors {
             Ok(at) if self.0[at].before < new.before => {
                 // Until the higher one is saved, the log is needed from whichever record is older.
                 let old = self.0[at];
-                let at_stamp = if old.saved { new.at } else { old.at.min(new.at) };
-                self.0[at] = Floor { at: at_stamp, ..new };
+                let needed_from =
+                    if old.is_saved() { new.needed_from } else { old.needed_from.min(new.needed_from) };
+                self.0[at] = Floor { needed_from, ..new };
             }
             Ok(_) => {}
             Err(at) => self.0.insert(at, new),
@@ -56,36 +83,65 @@ impl Floors {
     /// Enters a floor that the log says again: a file may say it too, but that need not be durable.
     pub fn replay(&mut self, new: Floor) {
         match self.0.binary_search_by_key(&new.column, |floor| floor.column) {
-            Ok(at) if self.0[at].before == new.before && self.0[at].saved => self.0[at] = new,
+            Ok(at) if self.0[at].before == new.before && self.0[at].is_saved() => self.0[at] = new,
             _ => self.raise(new),
         }
     }
 
     /// The log is needed from here on for the floors.
     pub fn safe(&self) -> Stamp {
-        self.0.iter().filter(|floor| !floor.saved).map(|floor| floor.at).min().unwrap_or(Stamp::MAX)
+        self.0
+            .iter()
+            .filter(|floor| !floor.is_saved())
+            .map(|floor| floor.needed_from)
+            .min()
+            .unwrap_or(Stamp::MAX)
     }
 
     /// Floors that no block file holds yet.
     pub fn unsaved(&self) -> Vec<Floor> {
-        self.0.iter().filter(|floor| !floor.saved).copied().collect()
+        self.0.iter().filter(|floor| !floor.is_saved()).copied().collect()
+    }
+
+    /// Floors whose hidden samples files may still hold.
+    pub fn unapplied(&self) -> Vec<Floor> {
+        self.0.iter().filter(|floor| floor.state == FloorState::Logged).copied().collect()
     }
 
     /// Notes that these floors are in a synced file; one that was raised meanwhile is not.
     pub fn mark_saved(&mut self, saved: &[Floor]) {
-        for floor in saved {
+        self.mark(saved, FloorState::Saved);
+    }
+
+    /// Notes that no file holds what these floors hide; one that was raised meanwhile still hides something.
+    pub fn mark_applied(&mut self, applied: &[Floor]) {
+        self.mark(applied, FloorState::Applied);
+    }
+
+    fn mark(&mut self, floors: &[Floor], state: FloorState) {
+        for floor in floors {
             if let Ok(at) = self.0.binary_search_by_key(&floor.column, |floor| floor.column)
                 && self.0[at].before == floor.before
             {
-                self.0[at].saved = true;
+                self.0[at].state = state;
             }
         }
     }
 
     /// Gives all unsaved floors the stamp of a new record.
     pub fn restamp(&mut self, at: Stamp) {
-        for floor in self.0.iter_mut().filter(|floor| !floor.saved) {
-            floor.at = at;
+        for floor in self.0.iter_mut().filter(|floor| !floor.is_saved()) {
+            (floor.at, floor.needed_from) = (at, at);
+        }
+    }
+
+    /// Notes that a new record says all floors, those of block files too: these may go.
+    pub fn log_again(&mut self, at: Stamp) {
+        for floor in &mut self.0 {
+            (floor.at, floor.needed_from) = (at, at);
+            if floor.is_saved() {
+                floor.state = FloorState::Applied;
+            }
         }
     }
 
@@ -105,7 +161,7 @@ mod tests {
     use super::*;
 
     fn floor(column: u32, before: Timestamp, at: u64) -> Floor {
-        Floor { column, before, at: Stamp(at), saved: false }
+        Floor::new(column, before, Stamp(at), FloorState::Logged)
     }
 
     #[test]
@@ -130,5 +186,17 @@ mod tests {
         assert_eq!(floors.safe(), Stamp::MAX);
         floors.raise(floor(0, 300, 12));
         assert_eq!(floors.safe(), Stamp(12));
+    }
+
+    #[test]
+    fn a_floor_that_no_file_can_say_needs_its_record_for_ever() {
+        let mut floors = Floors::default();
+        floors.raise(floor(0, 100, 5));
+        floors.mark_applied(&floors.unapplied());
+        assert_eq!((floors.unapplied(), floors.safe()), (vec![], Stamp(5)));
+        floors.restamp(Stamp(9));
+        assert_eq!((floors.unapplied(), floors.safe()), (vec![], Stamp(9)));
+        floors.raise(floor(0, 200, 12));
+        assert_eq!((floors.unapplied().len(), floors.safe()), (1, Stamp(9)));
     }
 }

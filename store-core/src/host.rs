@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::Timestamp;
 use crate::block::BlockState;
 use crate::buffer::{Buffer, Context};
-use crate::floor::{Floor, Floors};
+use crate::floor::{Floor, FloorState, Floors};
 use crate::grid::TIMES;
 use crate::head::HEAD_ROWS_MAX;
 use crate::metric::MetricId;
@@ -122,8 +122,14 @@ impl Host {
 
     /// Takes the host's mutex.
     pub fn lock(&self) -> MutexGuard<'_, HostState> {
-        // A panic under the mutex is a mistake of ours; the rows are whole all the same, cell by cell.
+        // A panic under the mutex is a mistake of ours; who writes to files asks `is_poisoned` first.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a panic under the mutex may have left the host half-changed: a block may be gone that no file holds. What it
+    /// shows may be incomplete, so nothing of it is to be saved, and the log is needed for it.
+    pub fn is_poisoned(&self) -> bool {
+        self.state.is_poisoned()
     }
 
     /// Whether somebody has the host's mutex at this moment.
@@ -423,10 +429,30 @@ impl HostState {
         (floors, hidden)
     }
 
+    /// The newest record that floors of these columns wait for: those that no file says. What a request to free hides
+    /// already stays hidden only if that record is in the log.
+    pub fn floors_from(&self, columns: &[u32]) -> Option<Stamp> {
+        if self.floors.is_empty() {
+            return None;
+        }
+        let mut columns = columns.to_vec();
+        columns.sort_unstable();
+        let unsaved = self.floors.iter().filter(|floor| !floor.is_saved());
+        unsaved.filter(|floor| columns.binary_search(&floor.column).is_ok()).map(|floor| floor.at).max()
+    }
+
+    /// Whether files hold all that there is: no heads, every block saved, no floor hides what a file still holds.
+    pub fn is_saved(&self) -> bool {
+        self.blocks_are_saved()
+            && self.pending.is_none()
+            && self.floors.unapplied().is_empty()
+            && self.buffers.iter().all(|buffer| buffer.heads().next().is_none())
+    }
+
     /// Raises floors; `at` is the stamp of the record that says so.
     pub fn raise_floors(&mut self, floors: &[(u32, Timestamp)], at: Stamp) {
         for &(column, before) in floors {
-            self.floors.raise(Floor { column, before, at, saved: false });
+            self.floors.raise(Floor::new(column, before, at, FloorState::Logged));
         }
     }
 

@@ -383,7 +383,9 @@ impl Store {
 
     /// Takes hosts of which nothing is left out of the table. Returns those that went.
     pub fn prune(&self) -> Vec<Arc<Host>> {
-        let candidates: Vec<_> = self.all_hosts().into_iter().filter(|host| host.lock().is_empty()).collect();
+        // One that a panic left half-changed may only look empty.
+        let is_candidate = |host: &Arc<Host>| !host.is_poisoned() && host.lock().is_empty();
+        let candidates: Vec<_> = self.all_hosts().into_iter().filter(is_candidate).collect();
         if candidates.is_empty() {
             return candidates;
         }

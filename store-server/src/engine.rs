@@ -18,6 +18,7 @@ mod checkpoint;
 mod ground;
 mod heal;
 mod horizon;
+mod jobs;
 mod load;
 mod maintain;
 mod numbering;
@@ -32,6 +33,7 @@ mod status;
 mod tail;
 mod vouching;
 mod waiting;
+mod watched;
 mod write;
 
 use std::collections::HashMap;
@@ -46,14 +48,15 @@ use store_checkpoint::save::Saver;
 use store_core::host::{Host, Placing};
 use store_core::{Store, Timestamp};
 use store_disk::{Clock, Disk, Lineage};
-use store_wal::{Found, Log, Until};
+use store_wal::{Found, Log, LogPos, Until};
 
 pub use answer::{
-    CleanupReport, DebugError, Durability, FirstBad, HealthAnswer, HealthState, PathElement, ReadError,
-    ReadRequest, Series, StopReport, Unready, WriteReport,
+    CleanupReport, DebugError, Durability, FirstBad, FreeError, Freed, HealthAnswer, HealthState,
+    PathElement, ReadError, ReadRequest, Series, StopReport, Unready, WriteReport,
 };
 pub use ask::LastHosts;
 pub use ground::AtRisk;
+pub use jobs::{JobStatus, Watch};
 pub use options::{
     Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption,
     OPEN_FILES, OpenError, WalSync,
@@ -65,6 +68,7 @@ pub use write::{Taken, TryWrite};
 use self::background::Background;
 use self::ground::Ground;
 use self::horizon::Horizon;
+use self::jobs::Jobs;
 use self::load::OnDisk;
 use self::scribe::{Announced, Scribe};
 use self::status::Counters;
@@ -80,6 +84,8 @@ pub struct Engine {
     log: Log,
     announced: Announced,
     lineage: Lineage,
+    /// Where the positions of this process begin.
+    began: LogPos,
     /// Log segments of earlier processes, until they are replayed.
     found: Found,
     /// Whether the found segments could not be synced: the log is then written again once all is replayed.
@@ -103,6 +109,7 @@ pub struct Engine {
     /// Tries to get below the memory cap. Held for the whole of one.
     relief: Mutex<maintain::Relief>,
     background: Background,
+    jobs: Arc<Jobs>,
     stopped: AtomicBool,
     /// The directory, locked.
     ground: Ground,
@@ -143,6 +150,11 @@ impl Engine {
 
     fn on_disk(&self) -> std::sync::MutexGuard<'_, HashMap<u32, OnDisk>> {
         self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the work behind the requests goes.
+    pub fn jobs(&self) -> Vec<JobStatus> {
+        self.jobs.status()
     }
 
     /// Syncs the log up to here.

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::auth::Auth;
 use crate::config::{Config, Source};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Watch};
 use crate::http::serve::serve;
 use crate::http::{self, App, Store, Timeouts};
 use crate::listen::listen;
@@ -107,7 +107,7 @@ async fn serve_and_save(
         if dev { "; the API is described at /docs" } else { "" }
     );
     notify(NotifyState::Ready);
-    let watchdog = tokio::spawn(feed_watchdog());
+    let watchdog = tokio::spawn(feed_watchdog(Arc::clone(&engine)));
     let status = tokio::spawn(tell_condition(Arc::clone(&engine)));
     let served = serve(listener, router, app, shares.connections, async {
         // The sender is gone only when the runtime ends.
@@ -189,13 +189,33 @@ fn notify(state: NotifyState<'_>) {
     }
 }
 
-/// Tells systemd that we live, twice as often as it asks for.
-async fn feed_watchdog() {
+/// Tells systemd that we live, twice as often as it asks for: while every job is idle, has moved since the last look, or
+/// waits for the disk, which is said. A job that is stuck otherwise ends the process that way, and a new one begins.
+async fn feed_watchdog(engine: Arc<Engine>) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut ticks = tokio::time::interval(limit / 2);
+    let mut watch = Watch::default();
+    let mut was_waiting = false;
     loop {
         ticks.tick().await;
-        notify(NotifyState::Watchdog);
+        match watch.look(&engine.jobs()) {
+            Ok(waiting) => {
+                if !waiting.is_empty() {
+                    notify(NotifyState::Status(&format!("waiting for the disk: {}", waiting.join(", "))));
+                } else if was_waiting {
+                    let asked = Arc::clone(&engine);
+                    let Ok(now) = tokio::task::spawn_blocking(move || asked.condition()).await else {
+                        return;
+                    };
+                    notify(NotifyState::Status(&now));
+                }
+                was_waiting = !waiting.is_empty();
+                notify(NotifyState::Watchdog);
+            }
+            Err(job) => {
+                tracing::error!(job, "a job behind the requests does not move: the watchdog is not fed")
+            }
+        }
     }
 }
 

@@ -99,6 +99,27 @@ pub enum ReadError {
 #[error("the store is still loading")]
 pub struct Unready;
 
+/// What a request to free has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freed {
+    /// Blocks and heads of series that were hidden in whole or in part, and were not before.
+    pub count: u64,
+    /// [`Kept`](Durability::Kept), or [`Memory`](Durability::Memory): a kill brings back what was freed.
+    pub durability: Durability,
+}
+
+/// Why nothing is promised of what was to be freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FreeError {
+    /// The store is still loading: nothing was freed.
+    #[error("the store is still loading")]
+    Loading,
+    /// Mode `always` and the log does not work: it is hidden, and a kill brings it back. To be sent again.
+    #[error("the log does not work: what was freed would be back after a kill")]
+    Unlogged,
+}
+
 /// Why there is no dump.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -8,11 +8,14 @@ use store_core::health::{self, State};
 use store_core::host::Host;
 use store_core::journal::Journal;
 use store_core::query::{QueryError, Range, Reader};
+use store_core::stamp::Stamp;
 
 use super::Engine;
 use super::answer::{
-    DebugError, Durability, HealthAnswer, HealthState, ReadError, ReadRequest, Series, Unready,
+    DebugError, Durability, FreeError, Freed, HealthAnswer, HealthState, ReadError, ReadRequest, Series,
+    Unready,
 };
+use super::scribe::position;
 use super::waiting::{PATIENCE, Phase};
 use super::write::Records;
 
@@ -133,11 +136,12 @@ impl Engine {
     ///
     /// # Errors
     /// The store is still loading, or in mode `always` the log does not work: nothing is promised then.
-    pub fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready> {
+    pub fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<Freed, FreeError> {
         if !self.waiting.wait_for(Phase::Ready, self.patience()) {
-            return Err(Unready);
+            return Err(FreeError::Loading);
         }
-        let mut freed = 0;
+        let mut count = 0;
+        let mut earlier: Option<Stamp> = None;
         let mut scribe = self.scribe();
         for selector in selectors {
             let mut names = selector.iter();
@@ -157,14 +161,19 @@ impl Engine {
                 if !floors.is_empty() {
                     let at = scribe.floors(&host, &mut state, &floors);
                     state.raise_floors(&floors, at);
-                    freed += hidden;
+                    count += hidden;
                 }
+                // A request that comes again finds nothing to hide, and waits for what the first one has logged.
+                earlier = earlier.max(state.floors_from(&columns));
             }
         }
         // What is hidden now stays hidden: the answer waits for the log as that of a write does.
-        match self.acknowledge(Records::of(&scribe)) {
-            Durability::Unavailable => Err(Unready),
-            Durability::Kept | Durability::Memory => Ok(freed),
+        // What an earlier process logged was replayed: it is in the log.
+        let earlier = earlier.map(position).filter(|position| *position >= self.began);
+        let is_in_memory = earlier.is_some() && self.until().is_none() && self.log.is_degraded();
+        match self.acknowledge(Records::of(&scribe).and(earlier, is_in_memory)) {
+            Durability::Unavailable => Err(FreeError::Unlogged),
+            durability => Ok(Freed { count, durability }),
         }
     }
 

@@ -1,7 +1,11 @@
 //! The threads behind the requests: loading, maintenance, and the log's clock.
 
+use std::any::Any;
+use std::io::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -9,9 +13,11 @@ use store_wal::{RemoveError, Until};
 
 use super::Engine;
 use super::answer::StopReport;
+use super::jobs::{Jobs, Name};
 use super::open::describe;
 use super::options::WalSync;
 use super::save::{Saved, Seal};
+use super::tail::LogTail;
 use super::waiting::Phase;
 
 /// How often maintenance looks whether something is due.
@@ -87,15 +93,30 @@ impl Background {
     }
 }
 
+/// Ends the process, with a last line that says why. What was acknowledged is in the log.
+fn give_up(job: Name) -> ! {
+    let name = job.as_str();
+    let _unheard =
+        writeln!(io::stderr(), "job {name} panicked for the third time within a minute: ending at once");
+    std::process::abort();
+}
+
+/// What a panic says.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
+
 impl Engine {
-    /// Starts the threads that load, maintain and flush.
+    /// Starts the threads that load, maintain and flush. One that panics is started again, and after the third panic
+    /// within a minute the process ends: a server that saves nothing and says nothing is the worse one.
     pub fn run_background(self: &Arc<Self>) {
         self.background.running.store(true, Ordering::Relaxed);
-        let engine = Arc::clone(self);
-        self.background.spawn("load", move || engine.load_in_background());
-        let engine = Arc::clone(self);
-        self.background.spawn("maintain", move || {
+        let tail = OnceLock::new();
+        self.supervise(Name::Load, move |engine| engine.load_in_background(&tail));
+        self.supervise(Name::Maintain, |engine| {
             while engine.background.sleep(TICK) {
+                let _busy = engine.jobs.begin(Name::Maintain);
                 engine.tick();
             }
         });
@@ -104,9 +125,9 @@ impl Engine {
             WalSync::Interval => (self.options.wal_sync_interval, Until::Synced),
             WalSync::None => (FLUSH_INTERVAL, Until::Written),
         };
-        let engine = Arc::clone(self);
-        self.background.spawn("flush", move || {
+        self.supervise(Name::Flush, move |engine| {
             while engine.background.sleep(interval) {
+                let _busy = engine.jobs.begin(Name::Flush);
                 // An error leaves the log degraded; maintenance heals it.
                 if let Err(e) = engine.log.flush(until)
                     && !engine.log.is_degraded()
@@ -117,13 +138,41 @@ impl Engine {
         });
     }
 
-    fn load_in_background(self: &Arc<Self>) {
-        let tail = Arc::new(self.index_log());
-        thread::scope(|scope| {
-            for _ in 0..self.options.num_workers.max(1) {
-                scope.spawn(|| while !self.background.is_ending() && self.load_next(&tail) {});
+    /// Runs a job to its end on a thread of its own, from the beginning again whenever it panics.
+    fn supervise(self: &Arc<Self>, job: Name, work: impl Fn(&Self) + Send + 'static) {
+        let engine = Arc::clone(self);
+        self.background.spawn(job.as_str(), move || {
+            // What a panic may leave half done: see `Host::is_poisoned`, `waiting::UnderWay`, `maintain::Undo`.
+            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&engine))) {
+                let (name, panic) = (job.as_str(), text_of(&*panic));
+                tracing::error!(job = name, panic, "a job behind the requests panicked: it is started again");
+                engine.counters.problem("a job behind the requests panicked", Path::new(name));
+                if engine.jobs.panicked(job) {
+                    give_up(job);
+                }
+                if !engine.background.sleep(TICK) {
+                    break;
+                }
             }
         });
+    }
+
+    fn load_in_background(&self, tail: &OnceLock<LogTail>) {
+        let _busy = self.jobs.begin(Name::Load);
+        let tail = tail.get_or_init(|| self.index_log());
+        let panic = thread::scope(|scope| {
+            let load = || {
+                Jobs::work_for(Name::Load);
+                while !self.background.is_ending() && self.load_next(tail) {}
+            };
+            let workers: Vec<_> = (0..self.options.num_workers.max(1)).map(|_| scope.spawn(load)).collect();
+            // All are joined: a scope panics for those that are not.
+            let panics: Vec<_> = workers.into_iter().filter_map(|worker| worker.join().err()).collect();
+            panics.into_iter().next()
+        });
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
         if self.waiting.is_drained() {
             self.finish_loading();
         }
@@ -135,6 +184,7 @@ impl Engine {
         if self.stopped.swap(true, Ordering::SeqCst) {
             return StopReport { problems };
         }
+        let _busy = self.jobs.begin(Name::Stop);
         if !self.background.end(STOP_PATIENCE) {
             problems.push(format!("a background writer did not end within {STOP_PATIENCE:?}"));
         }
@@ -234,7 +284,7 @@ impl Engine {
     }
 
     fn is_all_saved(&self) -> bool {
-        self.store.all_hosts().iter().all(|host| host.lock().safe() == store_core::stamp::Stamp::MAX)
+        self.store.all_hosts().iter().all(|host| !host.is_poisoned() && host.lock().is_saved())
     }
 }
 

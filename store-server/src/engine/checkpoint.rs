@@ -11,6 +11,7 @@ use store_core::Timestamp;
 use store_core::block::{Block, BlockState};
 use store_core::floor::Floor;
 use store_core::host::Host;
+use store_core::journal::Journal;
 use store_core::level::Level;
 use store_core::query::Reader;
 
@@ -131,11 +132,29 @@ impl Engine {
         self.counters.blocks_saved.add(saved.blocks);
         self.counters.saves_failed.add(saved.failed);
         self.counters.saves.add(1);
+        self.log_floors_again(&hosts);
         saved
+    }
+
+    /// No file can say what was freed: before the log is retired its end says it once more, or a kill would forget it.
+    fn log_floors_again(&self, hosts: &[Arc<Host>]) {
+        let mut scribe = self.scribe();
+        for host in hosts {
+            let mut state = host.lock();
+            let floors: Vec<_> = state.floors().iter().map(|floor| (floor.column, floor.before)).collect();
+            if !floors.is_empty() {
+                let at = scribe.floors(host, &mut state, &floors);
+                state.floors_mut().log_again(at);
+            }
+        }
     }
 
     /// Writes the files of one host that lack something. Returns how many blocks are saved thereby.
     fn dump_one(&self, host: &Arc<Host>) -> Result<u64, String> {
+        self.jobs.step();
+        if host.is_poisoned() {
+            return Err("a panic left it half-changed".to_owned());
+        }
         // A copy: what is known of the directory must outlast whatever happens here.
         let mut on_disk = self.on_disk().get(&host.number()).map(ToReplace::of).unwrap_or_default();
         let snapshot = self.snapshot(host);
@@ -166,7 +185,7 @@ impl Engine {
         for block in &snapshot.blocks {
             state.buffers_mut()[usize::from(block.header().buffer)].mark_saved(block);
         }
-        state.floors_mut().mark_saved(&snapshot.floors);
+        state.floors_mut().mark_applied(&snapshot.floors);
         Ok(snapshot.blocks.len() as u64)
     }
 
@@ -232,7 +251,7 @@ impl Engine {
             .collect();
         let oldest = held().map(|held| held.block.header().base).min().unwrap_or_default();
         let newest = super::load::newest_slot(&state).unwrap_or_default();
-        let (reader, floors) = (Reader::new(&state), state.floors().unsaved());
+        let (reader, floors) = (Reader::new(&state), state.floors().unapplied());
         Snapshot { reader, series, blocks, floors, oldest, newest }
     }
 

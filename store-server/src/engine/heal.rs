@@ -20,6 +20,7 @@ impl Engine {
         }
         let mut scribe = self.scribe();
         for host in self.store.all_hosts() {
+            self.jobs.step();
             let mut state = host.lock();
             state.restamp_deferred(|samples| scribe.samples(&host, samples));
             let floors: Vec<_> =

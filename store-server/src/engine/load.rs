@@ -178,11 +178,12 @@ impl Engine {
 
     /// Loads one host; false if none is left.
     pub(super) fn load_next(&self, tail: &LogTail) -> bool {
-        let Some(host) = self.waiting.next() else { return false };
+        let Some(under_way) = self.waiting.next() else { return false };
+        let host = &under_way.host;
         if host.lock().is_loading() {
-            self.load_host(&host, tail);
+            self.load_host(host, tail);
         }
-        self.waiting.done();
+        self.jobs.step();
         true
     }
 

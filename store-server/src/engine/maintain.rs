@@ -42,8 +42,22 @@ const REPLAY_BYTES_MAX: u64 = 800 << 20;
 
 const NOT_CLEANED: &str = "directory could not be cleaned up: tried again";
 
+/// Takes back that something was done, where a panic came in between: it is due still.
+struct Undo<'a> {
+    engine: &'a Engine,
+    before: LastDone,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *self.engine.last.lock().unwrap_or_else(PoisonError::into_inner) = self.before;
+        }
+    }
+}
+
 /// When what was done last, by the clock, seconds.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LastDone {
     saved: Option<Timestamp>,
     checkpoint: Option<Timestamp>,
@@ -104,6 +118,8 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready {
             return;
         }
+        let before = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let _undo = Undo { engine: self, before };
         self.look_at_time();
         let (save, checkpoint, sweep, clean) = self.due(now);
         self.seal(Seal::Ripe);
@@ -186,6 +202,7 @@ impl Engine {
 
     /// Drops what is older than the retention or more than memory may hold, and rolls block files.
     pub fn sweep(&self) {
+        self.report_half_changed();
         self.look_at_time();
         self.drop_old();
         self.verify_blocks();
@@ -202,11 +219,25 @@ impl Engine {
         }
     }
 
+    /// Hosts that a panic left half-changed are not saved, and keep the log: the next start reads them anew.
+    fn report_half_changed(&self) {
+        let hosts = self.store.all_hosts().iter().filter(|host| host.is_poisoned()).count();
+        if hosts > 0 {
+            tracing::error!(
+                hosts,
+                "a panic left hosts half-changed: nothing of them is saved, and the log is kept; restart the server"
+            );
+            self.counters
+                .problem("hosts that a panic left half-changed: restart the server", &self.options.directory);
+        }
+    }
+
     /// Reads blocks that nobody has read yet, some at a time and not through a map: damage is reported before it is
     /// missed.
     fn verify_blocks(&self) {
         let mut bytes = 0;
         for host in self.store.all_hosts() {
+            self.jobs.step();
             let blocks: Vec<_> = {
                 let state = host.lock();
                 let held = state.buffers().iter().flat_map(|buffer| buffer.blocks());
@@ -244,6 +275,7 @@ impl Engine {
     pub(super) fn drop_old(&self) {
         let mut dropped = 0;
         for host in self.store.all_hosts() {
+            self.jobs.step();
             let mut state = host.lock();
             if state.is_loading() {
                 continue;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use store_checkpoint::blockfile;
-use store_core::floor::Floor;
+use store_core::floor::{Floor, FloorState};
 use store_core::host::Wanted;
 use store_core::record::{Record, logged_rows};
 use store_core::shape::{Shape, ShapeHash};
@@ -85,7 +85,7 @@ impl Loading<'_> {
     pub(super) fn take_floors_of_files(&mut self, files: &[Indexed], oldest: i64) {
         let s = stamp(self.engine.log.start());
         // The files of several histories go.
-        let saved = self.strangers.is_empty();
+        let state = if self.strangers.is_empty() { FloorState::Saved } else { FloorState::Logged };
         for found in files.iter().flat_map(|file| &file.index.floors) {
             let floors: Vec<_> =
                 found.floors.iter().filter(|(_, before)| *before > oldest).copied().collect();
@@ -93,7 +93,7 @@ impl Loading<'_> {
                 continue;
             }
             for (column, before) in self.columns_of_floors(found.shape, &floors) {
-                self.state.floors_mut().raise(Floor { column, before, at: s, saved });
+                self.state.floors_mut().raise(Floor::new(column, before, s, state));
             }
         }
     }
@@ -101,7 +101,7 @@ impl Loading<'_> {
     /// Floors of the log.
     pub(super) fn take_floors(&mut self, hash: ShapeHash, floors: &[(u32, i64)], at: Stamp) {
         for (column, before) in self.columns_of_floors(hash, floors) {
-            self.state.floors_mut().replay(Floor { column, before, at, saved: false });
+            self.state.floors_mut().replay(Floor::new(column, before, at, FloorState::Logged));
         }
     }
 

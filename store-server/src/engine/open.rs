@@ -21,10 +21,12 @@ use super::answer::CleanupReport;
 use super::background::Background;
 use super::ground::{self, Ground};
 use super::horizon::{FoundTime, Horizon};
+use super::jobs::Jobs;
 use super::options::{Aggregation, EngineOptions, OpenError};
 use super::scribe::Announced;
 use super::status::Counters;
 use super::waiting::Waiting;
+use super::watched::Watched;
 use super::{Engine, maintain};
 
 /// Block files that are asked for their lineage before the log's is believed.
@@ -59,7 +61,11 @@ impl Engine {
             _ => unusable(e.to_string()),
         })?;
         let held = Arc::new(HeldDisk::new(disk, directory.clone(), lock));
-        let disk: Arc<dyn Disk> = Arc::<HeldDisk>::clone(&held);
+        let jobs = Arc::new(Jobs::default());
+        let watched = |shared| -> Arc<dyn Disk> {
+            Arc::new(Watched::new(Arc::<HeldDisk>::clone(&held), Arc::clone(&jobs), shared))
+        };
+        let (log_disk, disk) = (watched(true), watched(false));
         match ground::probe(&*disk, &directory) {
             Err(e) if forbids(&e) => return Err(refusal(&named, &e)),
             // Full, out of descriptors, an I/O error: that passes.
@@ -97,8 +103,15 @@ impl Engine {
         let start = start.unwrap_or(LogPos::ZERO);
         let log_options =
             LogOptions { segment_bytes_max: options.log_segment_bytes, ..LogOptions::default() };
-        let opened =
-            Log::open(Arc::clone(&disk), log_dir.clone(), &found, lineage, number_above, start, log_options);
+        let opened = Log::open(
+            Arc::clone(&log_disk),
+            log_dir.clone(),
+            &found,
+            lineage,
+            number_above,
+            start,
+            log_options,
+        );
         let log = match opened {
             Ok(log) => log,
             Err(e) if cause(&e).is_some_and(forbids) => {
@@ -106,15 +119,7 @@ impl Engine {
             }
             Err(e) => {
                 tracing::error!(error = %describe(&e), "the log cannot be opened: samples are only in memory until it can");
-                Log::open_degraded(
-                    Arc::clone(&disk),
-                    log_dir,
-                    &found,
-                    lineage,
-                    number_above,
-                    start,
-                    log_options,
-                )
+                Log::open_degraded(log_disk, log_dir, &found, lineage, number_above, start, log_options)
             }
         };
 
@@ -137,6 +142,7 @@ impl Engine {
         let saver = Saver::new(Arc::clone(&disk), directory.clone(), lineage, threads, open_files_max);
         let (durable_dirs, damage_notes) = (saver.dirs(), saver.notes());
         Ok(Self {
+            began: log.end(),
             disk,
             clock,
             store,
@@ -158,6 +164,7 @@ impl Engine {
             last: Mutex::new(maintain::LastDone::default()),
             relief: Mutex::default(),
             background: Background::default(),
+            jobs,
             stopped: AtomicBool::new(false),
             ground: Ground::new(held, directory, options.min_free_bytes),
             options,

@@ -99,6 +99,9 @@ impl Engine {
             // Which files count is decided first.
             return 0;
         }
+        if host.is_poisoned() {
+            return 0;
+        }
         let (shape, floors) = {
             let state = host.lock();
             let all_saved = state.floors().unsaved().is_empty() && state.blocks_are_saved();
@@ -235,15 +238,17 @@ impl Engine {
 
     /// Sets damaged block files aside once everything that could be read of them is saved elsewhere.
     pub(super) fn set_damaged_aside(&self, host: &Host) {
-        let damaged = match self.on_disk().get_mut(&host.number()) {
-            Some(on_disk) if !on_disk.damaged.is_empty() => std::mem::take(&mut on_disk.damaged),
-            _ => return,
-        };
+        let damaged = self.on_disk().get(&host.number()).map(|on_disk| on_disk.damaged.clone());
+        let damaged = damaged.unwrap_or_default();
+        if damaged.is_empty() || host.is_poisoned() {
+            return;
+        }
         let _one_at_a_time = self.saver();
         if host.lock().blocks_are_saved() {
             damaged.iter().for_each(|path| self.set_aside(path, "damaged block file"));
-        } else {
-            self.on_disk().entry(host.number()).or_default().damaged = damaged;
+            if let Some(on_disk) = self.on_disk().get_mut(&host.number()) {
+                on_disk.damaged.clear();
+            }
         }
     }
 

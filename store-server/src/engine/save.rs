@@ -69,6 +69,10 @@ impl Engine {
     }
 
     pub(super) fn seal_host(&self, host: &Host, which: Seal) {
+        self.jobs.step();
+        if host.is_poisoned() {
+            return;
+        }
         let mut state = host.lock();
         if state.is_loading() {
             return;
@@ -131,6 +135,11 @@ impl Engine {
                     break;
                 }
                 rest = behind;
+                self.jobs.step();
+                if host.is_poisoned() {
+                    saved.failed += 1;
+                    continue;
+                }
                 if let Some(unsaved) = unsaved_of(host, imported) {
                     bytes += unsaved.blocks.iter().map(|block| block.bytes()).sum::<usize>();
                     batch.push(unsaved);
@@ -236,7 +245,9 @@ impl Engine {
         self.note_time();
         // Read before the first host: what is logged meanwhile lies behind it.
         let end = self.log.end();
-        let safe = self.store.all_hosts().iter().map(|host| host.lock().safe()).min().unwrap_or(Stamp::MAX);
+        // What a panic left half-changed may lack rows that only the log holds.
+        let safe_of = |host: &Arc<Host>| if host.is_poisoned() { Stamp::ZERO } else { host.lock().safe() };
+        let safe = self.store.all_hosts().iter().map(safe_of).min().unwrap_or(Stamp::MAX);
         match self.log.retire(position(safe).min(end), force) {
             Ok(retired) => self.counters.segments_retired.add(retired.segments),
             Err(e) => tracing::error!(error = %describe(&e), "the log could not be retired"),
@@ -252,7 +263,7 @@ impl Engine {
             let Some(found) = on_disk.get(&host.number()) else { return true };
             found.loaded().chain(found.superseded.iter().cloned()).collect()
         };
-        if replaced.is_empty() {
+        if replaced.is_empty() || host.is_poisoned() {
             return true;
         }
         let Some(by) = self.block_files_that_hold(host, &replaced) else { return true };
@@ -340,5 +351,78 @@ fn work_of(unsaved: &Unsaved) -> HostWork {
         blocks: unsaved.blocks.clone(),
         floors,
         all_floors,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store_core::host::HostState;
+    use store_core::shape::Shape;
+    use store_disk::{ManualClock, SimDisk};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::{EngineOptions, ReadRequest};
+
+    const NOW: i64 = 1_700_000_000;
+    const ROWS: i64 = 60;
+
+    fn start(disk: &SimDisk, options: &EngineOptions) -> Engine {
+        let (disk, clock) = (Arc::new(disk.clone()), Arc::new(ManualClock::at(NOW)));
+        let engine = Engine::open_with(options.clone(), disk, clock).unwrap();
+        engine.load_all();
+        engine
+    }
+
+    fn samples(engine: &Engine, host: &str, metric: &str) -> usize {
+        let request = ReadRequest {
+            cluster: "c",
+            host,
+            metric,
+            path: Vec::new().into(),
+            from: NOW - 50_000,
+            to: NOW + 50_000,
+            resolution_s: 0,
+            points_max: 1_000_000,
+        };
+        let series = engine.read(&request).unwrap();
+        series.map_or(0, |series| series.values.iter().filter(|value| !value.is_nan()).count())
+    }
+
+    #[test]
+    fn a_host_that_a_panic_left_half_changed_is_not_saved_and_keeps_the_log() {
+        let disk = SimDisk::new();
+        let options = EngineOptions {
+            directory: "/var/store".into(),
+            log_segment_bytes: 700,
+            num_workers: 1,
+            ..Config::embedded(60).engine_options()
+        };
+        let (metric, step) = (options.metrics[0].name.as_str(), i64::from(options.metrics[0].frequency_s));
+        let engine = start(&disk, &options);
+        for (host, at) in ["h", "i"].into_iter().flat_map(|host| (0..ROWS).map(move |at| (host, at))) {
+            let line =
+                format!("{metric},cluster=c,hostname={host} value={at} {}\n", NOW - (ROWS - at) * step);
+            assert_eq!(engine.write(line.as_bytes(), None).good, 1);
+        }
+        let host = engine.store.host("c", "h").unwrap();
+        let empty = HostState::new(engine.store.intern(Shape::empty(engine.store.catalog())));
+        let panicked = std::thread::scope(|scope| {
+            let half_change = || {
+                host.lock().adopt(empty);
+                let _state = host.lock();
+                panic!("in the midst of it");
+            };
+            scope.spawn(half_change).join()
+        });
+        assert!(panicked.is_err() && host.is_poisoned() && samples(&engine, "h", metric) == 0);
+        engine.checkpoint();
+        engine.sweep();
+        assert_eq!(engine.stop().problems.len(), 1, "that it could not be saved is said");
+        drop(engine);
+        let engine = start(&disk, &options);
+        for host in ["h", "i"] {
+            assert_eq!(samples(&engine, host, metric), ROWS as usize, "{host}");
+        }
     }
 }

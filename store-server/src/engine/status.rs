@@ -13,6 +13,7 @@ use store_disk::Clock;
 
 use super::Engine;
 use super::ground::AtRisk;
+use super::jobs::JobStatus;
 use super::load::OnDisk;
 use super::problems::{Grade, Problem, Problems};
 use super::tail::LogTail;
@@ -190,6 +191,8 @@ pub struct Status {
     pub damage: DamageStatus,
     /// Memory.
     pub memory: MemoryStatus,
+    /// The work behind the requests.
+    pub jobs: Vec<JobStatus>,
     /// Files that something is wrong with, the newest last.
     pub problems: Vec<Problem>,
     /// Lines that were refused last.
@@ -423,6 +426,7 @@ impl Engine {
             saves: counters.saves(),
             damage: counters.damage(),
             memory,
+            jobs: self.jobs(),
             problems,
             offenders,
         }

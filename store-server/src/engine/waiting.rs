@@ -36,6 +36,23 @@ struct Queue {
     under_way: usize,
 }
 
+/// A host that is being loaded. If that panics it goes back into the queue, behind all others.
+#[derive(Debug)]
+pub(super) struct UnderWay<'a> {
+    waiting: &'a Waiting,
+    pub(super) host: Arc<Host>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.waiting.lock();
+        queue.under_way -= 1;
+        if std::thread::panicking() {
+            queue.hosts.push_back(Arc::clone(&self.host));
+        }
+    }
+}
+
 impl Waiting {
     pub(super) fn new() -> Self {
         let queue =
@@ -67,16 +84,11 @@ impl Waiting {
 
     /// The next host to load, the ones asked for first; `None` if none is left. A host may be handed out twice;
     /// who loads looks whether it still waits.
-    pub(super) fn next(&self) -> Option<Arc<Host>> {
+    pub(super) fn next(&self) -> Option<UnderWay<'_>> {
         let mut queue = self.lock();
         let host = queue.urgent.pop_front().or_else(|| queue.hosts.pop_front())?;
         queue.under_way += 1;
-        Some(host)
-    }
-
-    /// A host that [`next`](Self::next) gave is done.
-    pub(super) fn done(&self) {
-        self.lock().under_way -= 1;
+        Some(UnderWay { waiting: self, host })
     }
 
     /// Whether every host that was handed out is done and none is left.

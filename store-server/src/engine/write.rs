@@ -49,6 +49,11 @@ impl Records {
     pub(super) fn of(scribe: &Scribe<'_>) -> Self {
         Self { last: scribe.last(), unlogged: scribe.is_unlogged() }
     }
+
+    /// With one that another request put there: if that was lost its commit says so, where there is one.
+    pub(super) fn and(self, earlier: Option<LogPos>, is_in_memory: bool) -> Self {
+        Self { last: self.last.max(earlier), unlogged: self.unlogged || is_in_memory }
+    }
 }
 
 impl Engine {
@@ -123,7 +128,7 @@ impl Engine {
     }
 
     /// What an answer waits for.
-    fn until(&self) -> Option<Until> {
+    pub(super) fn until(&self) -> Option<Until> {
         match self.options.wal_sync {
             WalSync::Always => Some(Until::Synced),
             WalSync::Interval | WalSync::Write => Some(Until::Written),

@@ -5,8 +5,8 @@
 use std::fmt::Debug;
 
 use crate::engine::{
-    DebugError, Engine, HealthAnswer, LastHosts, ReadError, ReadRequest, Series, Taken, TryWrite, Unready,
-    WriteReport,
+    DebugError, Engine, FreeError, Freed, HealthAnswer, LastHosts, ReadError, ReadRequest, Series, Taken,
+    TryWrite, WriteReport,
 };
 
 /// The calls of [`Engine`], each of which may block, but for `try_write`; see there.
@@ -22,7 +22,7 @@ pub trait Store: Send + Sync + Debug {
     fn read_next(&self, request: &ReadRequest<'_>, last: &mut LastHosts)
     -> Result<Option<Series>, ReadError>;
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError>;
-    fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready>;
+    fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<Freed, FreeError>;
     fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError>;
     fn health(
         &self,
@@ -55,7 +55,7 @@ impl Store for Engine {
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
         Engine::hosts(self, cluster)
     }
-    fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready> {
+    fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<Freed, FreeError> {
         Engine::free(self, to, selectors)
     }
     fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError> {

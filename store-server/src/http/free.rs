@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize as _;
 
+use super::write::DURABILITY;
 use super::{ApiError, App, body, params};
 use crate::auth::Access;
+use crate::engine::{Durability, Freed};
 
 /// Answers `buffers freed: N` as text.
 pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
@@ -32,10 +35,15 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Resul
                         ApiError::bad_request(format!("a list of selectors is expected: {error}"))
                     })?
                     .unwrap_or_default();
-                app.store.free(to, &selectors).map_err(|unready| ApiError::busy(unready.to_string()))
+                app.store.free(to, &selectors).map_err(|error| ApiError::busy(error.to_string()))
             },
         )
         .await??;
-    tracing::info!(to, freed, "freed on request");
-    Ok(format!("buffers freed: {freed}\n").into_response())
+    let Freed { count, durability } = freed;
+    tracing::info!(to, freed = count, "freed on request");
+    let mut response = format!("buffers freed: {count}\n").into_response();
+    if durability == Durability::Memory {
+        response.headers_mut().insert(DURABILITY, HeaderValue::from_static("memory"));
+    }
+    Ok(response)
 }

@@ -16,7 +16,7 @@ const HERE_BYTES_MAX: usize = 256 << 10;
 
 const LINES_BAD: HeaderName = HeaderName::from_static("x-lines-bad");
 const LINES_REFUSED: HeaderName = HeaderName::from_static("x-lines-refused");
-const DURABILITY: HeaderName = HeaderName::from_static("x-durability");
+pub(super) const DURABILITY: HeaderName = HeaderName::from_static("x-durability");
 
 /// 200 with an empty body once the lines are as safe as the mode promises; see [`answer`] for the rest.
 pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {

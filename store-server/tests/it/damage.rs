@@ -255,7 +255,7 @@ fn floors_survive_any_one_bad_byte() {
     let engine = site.start();
     fill(&engine, "h", "load", NOW, 10, 30, 1);
     site.save(&engine);
-    assert!(engine.free(NOW + 100, &[vec!["c".into(), "h".into()]]).unwrap() > 0);
+    assert!(engine.free(NOW + 100, &[vec!["c".into(), "h".into()]]).unwrap().count > 0);
     stop(engine);
     let engine = site.start();
     fill(&engine, "h", "load", NOW + 300, 10, 30, 31);

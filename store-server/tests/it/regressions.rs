@@ -567,7 +567,7 @@ fn freeing_unknown_selectors_makes_no_levels() {
             .iter()
             .map(|names| names.iter().map(|name| (*name).to_owned()).collect())
             .collect();
-    assert_eq!(engine.free(NOW, &selectors).unwrap(), 0);
+    assert_eq!(engine.free(NOW, &selectors).unwrap().count, 0);
     assert_eq!(engine.debug_json(None).unwrap(), before);
     assert_eq!(engine.hosts("x").unwrap(), Vec::<String>::new());
     assert_eq!(values(&engine, "h", "load"), filled(T, 10, 10, 1));
@@ -726,7 +726,7 @@ fn a_host_of_which_everything_was_freed_is_none() {
         let mut engine = site.start();
         fill(&engine, "h", "load", T, 10, 20, 1);
         fill(&engine, "stays", "load", T, 10, 20, 1);
-        assert!(engine.free(NOW, &[vec!["c".to_owned(), "h".to_owned()]]).unwrap() > 0);
+        assert!(engine.free(NOW, &[vec!["c".to_owned(), "h".to_owned()]]).unwrap().count > 0);
         for _ in 0..2 {
             assert_eq!(engine.hosts("c").unwrap(), ["stays"], "{format:?}, {portable}");
             let health = engine.health("c", &["h".to_owned()], &["load".to_owned()]).unwrap();

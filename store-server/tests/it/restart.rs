@@ -434,14 +434,14 @@ fn what_was_freed_stays_freed_in_any_format() {
         site.save(&engine);
         fill(&engine, "h", "load", NOW - 1000, 10, 50, 201);
         let selector = vec!["c".to_owned(), "h".to_owned()];
-        assert!(engine.free(NOW - 2000, std::slice::from_ref(&selector)).unwrap() > 0);
+        assert!(engine.free(NOW - 2000, std::slice::from_ref(&selector)).unwrap().count > 0);
         let expected = filled(NOW - 2000, 10, 150, 101);
         assert_eq!(values(&engine, "h", "load"), expected);
         stop(engine);
         for _ in 0..3 {
             let engine = site.start();
             assert_eq!(values(&engine, "h", "load"), expected, "{format:?}, portable: {portable}");
-            assert_eq!(engine.free(NOW - 2000, std::slice::from_ref(&selector)).unwrap(), 0);
+            assert_eq!(engine.free(NOW - 2000, std::slice::from_ref(&selector)).unwrap().count, 0);
             site.save(&engine);
             stop(engine);
         }

@@ -45,7 +45,7 @@ fn what_was_freed_of_a_host_that_came_back_in_another_order_stays_freed() {
     for retention_s in [RETENTION, 100 * RETENTION] {
         let (site, engine) = returned();
         let h = [vec!["c".to_owned(), "h".to_owned()]];
-        assert_eq!(engine.free(time + 1, &h).unwrap(), 2);
+        assert_eq!(engine.free(time + 1, &h).unwrap().count, 2);
         site.save(&engine);
         stop(engine);
         let site = site.with(|options| options.retention_s = retention_s);
@@ -163,7 +163,7 @@ fn no_single_rotten_frame_undoes_that_something_was_freed() {
     let site = Site::new();
     let engine = site.start();
     assert_eq!(send(&engine, &[0, 1, 2, 3, 4, 5], NOW), 6);
-    assert_eq!(engine.free(NOW + 1, &[vec!["c".to_owned()]]).unwrap(), 6);
+    assert_eq!(engine.free(NOW + 1, &[vec!["c".to_owned()]]).unwrap().count, 6);
     let site = site.killed();
     let dir = Path::new(DIRECTORY).join(".wal");
     let found = store_wal::scan(&site.disk, &dir).unwrap();

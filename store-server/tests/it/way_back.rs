@@ -198,7 +198,7 @@ fn a_floor_in_a_file_of_old_blocks_outlives_the_cleanup() {
     let engine = site.start();
     let selector = ["c", "h"].map(str::to_owned).to_vec();
     fill(&engine, "h", "disk", NOW - 98_000, 60, 1, 1);
-    assert!(engine.free(NOW - 1500, &[selector]).unwrap() > 0);
+    assert!(engine.free(NOW - 1500, &[selector]).unwrap().count > 0);
     let kept = values(&engine, "h", "load");
     assert_eq!(kept.first_key_value().map(|(slot, _)| *slot), Some(NOW - 1500));
     stop(engine);

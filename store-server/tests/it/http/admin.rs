@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::client::{ask, ask_with};
 use super::fake::{Fake, Server, Setup};
+use store_server::engine::{Durability, WriteReport};
 
 /// Tokens made by the original's tools, and what the original says of them.
 const TOKENS: &str = include_str!("../../golden/jwt/tokens.json");
@@ -30,6 +31,16 @@ fn free_takes_selectors_and_a_time() {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let expected = vec![list(&["alpha", "a01"]), list(&["alpha", "a01", "socket0"]), vec![]];
     assert_eq!(freed, [(1_700_000_000, expected), (-5, vec![])]);
+}
+
+#[test]
+fn a_free_that_is_only_in_memory_says_so() {
+    for (durability, header) in [(Durability::Memory, Some("memory")), (Durability::Kept, None)] {
+        let report = WriteReport { good: 1, bad: 0, skipped: 0, refused: 0, first_bad: None, durability };
+        let server = Server::start(Fake { report: Some(report), ..Fake::default() });
+        let answer = ask(&server, "POST", "/api/free?to=1", b"[]");
+        assert_eq!((answer.status, answer.header("x-durability")), (200, header));
+    }
 }
 
 #[test]

@@ -10,8 +10,8 @@ use store_disk::ManualClock;
 use store_server::auth::Auth;
 use store_server::config::Limits;
 use store_server::engine::{
-    DebugError, Durability, HealthAnswer, HealthState, LastHosts, PathElement, ReadError, ReadRequest,
-    Series, Unready, WriteReport,
+    DebugError, Durability, FreeError, Freed, HealthAnswer, HealthState, LastHosts, PathElement, ReadError,
+    ReadRequest, Series, WriteReport,
 };
 use store_server::http::serve::{Served, serve};
 use store_server::http::{App, Store, Timeouts, router};
@@ -141,12 +141,15 @@ impl Store for Fake {
         Ok(hosts)
     }
 
-    fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<u64, Unready> {
+    fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<Freed, FreeError> {
         if self.loading {
-            return Err(Unready);
+            return Err(FreeError::Loading);
         }
         self.freed.lock().unwrap().push((to, selectors.to_vec()));
-        Ok(selectors.len() as u64)
+        Ok(Freed {
+            count: selectors.len() as u64,
+            durability: self.report.as_ref().map_or(Durability::Kept, |report| report.durability),
+        })
     }
 
     fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError> {
