@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,7 @@ use store_wal::{Log, LogOptions, LogPos};
 
 use super::answer::CleanupReport;
 use super::background::Background;
-use super::options::{Aggregation, EngineOptions, OpenError};
+use super::options::{Aggregation, EngineOptions, MetricOption, OpenError};
 use super::scribe::Announced;
 use super::status::Counters;
 use super::waiting::Waiting;
@@ -34,7 +35,7 @@ impl Engine {
     /// [`run_background`](Self::run_background) or [`load_all`](Self::load_all) reads what they hold.
     ///
     /// # Errors
-    /// The directory cannot be used, or another process has it. Nothing else refuses a start.
+    /// A metric has no frequency, the directory cannot be used, or another process has it. Nothing else refuses a start.
     pub fn open(options: EngineOptions) -> Result<Self, OpenError> {
         Self::open_with(options, Arc::new(RealDisk::default()), Arc::new(SystemClock))
     }
@@ -48,6 +49,7 @@ impl Engine {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        let catalog = catalog(&options)?;
         let directory = options.directory.clone();
         let unusable = |what: String| OpenError::Directory { directory: directory.clone(), what };
         create_all(&*disk, &directory).map_err(|e| unusable(e.to_string()))?;
@@ -94,7 +96,8 @@ impl Engine {
             Log::open_degraded(Arc::clone(&disk), log_dir, &found, lineage, number_above, start, log_options)
         });
 
-        let store = Store::new(catalog(&options), limits(&options), options.auto_register);
+        let auto_frequency_s = options.auto_register.and_then(NonZeroU32::new);
+        let store = Store::new(catalog, limits(&options), auto_frequency_s);
         store.set_hosts_begin_loading(true);
         for stray in &listed.strays {
             counters.problem("neither cluster nor host directory: ignored", stray);
@@ -229,17 +232,22 @@ fn greatest_as_of(disk: &dyn Disk, hosts: &[HostDir]) -> u64 {
     greatest
 }
 
-fn catalog(options: &EngineOptions) -> Catalog {
-    Catalog::new(options.metrics.iter().map(|metric| Metric {
-        name: metric.name.as_str().into(),
-        frequency_s: metric.frequency_s,
-        aggregation: match metric.aggregation {
-            Aggregation::Sum => CoreAggregation::Sum,
-            Aggregation::Avg => CoreAggregation::Avg,
-            Aggregation::None => CoreAggregation::None,
-        },
-        served: true,
-    }))
+fn catalog(options: &EngineOptions) -> Result<Catalog, OpenError> {
+    let metric = |metric: &MetricOption| {
+        let name = &metric.name;
+        let frequency_s = NonZeroU32::new(metric.frequency_s);
+        Ok(Metric {
+            name: name.as_str().into(),
+            frequency_s: frequency_s.ok_or_else(|| OpenError::Frequency { name: name.clone() })?,
+            aggregation: match metric.aggregation {
+                Aggregation::Sum => CoreAggregation::Sum,
+                Aggregation::Avg => CoreAggregation::Avg,
+                Aggregation::None => CoreAggregation::None,
+            },
+            served: true,
+        })
+    };
+    Ok(Catalog::new(options.metrics.iter().map(metric).collect::<Result<Vec<_>, _>>()?))
 }
 
 fn limits(options: &EngineOptions) -> Limits {

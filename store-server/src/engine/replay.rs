@@ -1,5 +1,6 @@
 //! Replay: what the log holds of a host, row by row, over what its files hold.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use store_core::block::Block;
@@ -153,7 +154,8 @@ impl Loading<'_> {
     fn samples_of<'f>(&self, logged: impl Iterator<Item = LoggedRow<'f>>, shape: &Shape) -> Vec<RawSample> {
         let mut samples = Vec::new();
         self.each_cell(logged, shape, |row, column, value| {
-            let metric = self.engine.store.catalog().get(column.metric).name.clone();
+            let Some(metric) = self.engine.store.catalog().get(column.metric) else { return };
+            let metric = metric.name.clone();
             samples.push(RawSample { path: column.path.clone(), metric, time: row.slot, value });
         });
         samples
@@ -192,9 +194,10 @@ impl Loading<'_> {
             .iter()
             .map(|sample| {
                 // A metric that nobody configured is carried with the frequency that loses nothing.
-                let fallback = store.auto_frequency_s().unwrap_or(1);
+                let fallback = store.auto_frequency_s().unwrap_or(NonZeroU32::MIN);
                 let metric = store.metric_from_file(&sample.metric, fallback);
-                let frequency_s = store.catalog().get(metric).frequency_s;
+                let frequency_s =
+                    store.catalog().get(metric).map_or(fallback, |metric| metric.frequency_s).get();
                 Wanted { path: &sample.path, metric, frequency_s, time: sample.time }
             })
             .collect();
@@ -265,7 +268,12 @@ impl Loading<'_> {
                     |&number| {
                         let column = &shape.columns()[number as usize];
                         column.path == sample.path
-                            && self.engine.store.catalog().get(column.metric).name == sample.metric
+                            && self
+                                .engine
+                                .store
+                                .catalog()
+                                .get(column.metric)
+                                .is_some_and(|metric| metric.name == sample.metric)
                     },
                 )
                 && block.check()
