@@ -66,7 +66,7 @@ pub fn push_level(out: &mut Vec<u8>, catalog: &Catalog, state: &HostState, level
     out.push(b'{');
     let empty = out.len();
     for (id, columns) in level.metrics() {
-        let metric = catalog.get(id);
+        let metric = catalog.of(id);
         if !metric.served {
             continue;
         }

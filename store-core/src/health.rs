@@ -48,8 +48,8 @@ pub fn of_host(state: &HostState, catalog: &Catalog, metrics: &[String], now: Ti
     let mut healthy = 0;
     for name in metrics {
         let mut ends = Vec::new();
-        if let Some((id, _)) = catalog.served(name) {
-            push_ends(state, state.shape().root(), id, &mut ends);
+        if let Some(metric) = catalog.served(name) {
+            push_ends(state, state.shape().root(), metric.id(), &mut ends);
         }
         if ends.is_empty() {
             health.missing.push(name.clone());

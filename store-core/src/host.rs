@@ -353,7 +353,7 @@ impl HostState {
             let key = (series.path, series.metric, series.frequency_s);
             let column = *seen.entry(key).or_insert_with(|| {
                 let fits =
-                    added.len() < room && Shape::can_name(series.path, &catalog.get(series.metric).name);
+                    added.len() < room && Shape::can_name(series.path, &catalog.of(series.metric).name);
                 let buffer = if fits { phases.buffer_for(series)? } else { return None };
                 added.push(NewColumn { path: series.path.into(), metric: series.metric, buffer });
                 u32::try_from(first_new + added.len() - 1).ok()

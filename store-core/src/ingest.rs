@@ -2,6 +2,7 @@
 
 mod read;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -74,6 +75,9 @@ pub struct Scratch {
 
 /// The samples of a common message: what a larger one needed is given back with the next one.
 const SAMPLES_KEPT: usize = 1 << 14;
+
+/// The frequency of a metric that nobody configured and no file tells of.
+const MINUTE_S: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 /// Samples of more moments than this may concern as many blocks.
 const MOMENTS_MAX: usize = 16;
@@ -235,7 +239,7 @@ impl Store {
                 Place::Column(_) => None,
                 Place::Unresolved(at) => {
                     let Unresolved { path, id, metric, .. } = &scratch.unresolved[at as usize];
-                    let frequency_s = metric.frequency_s;
+                    let frequency_s = metric.frequency_s.get();
                     Some(Wanted { path, metric: *id, frequency_s, time: entry.time })
                 }
             })
@@ -283,9 +287,9 @@ impl Store {
         let wanted: Vec<Wanted<'_>> = samples
             .iter()
             .map(|sample| {
-                let default_s = self.auto_frequency_s().unwrap_or(60);
+                let default_s = self.auto_frequency_s().unwrap_or(MINUTE_S);
                 let metric = self.metric_from_file(&sample.metric, default_s);
-                let frequency_s = self.catalog().get(metric).frequency_s;
+                let frequency_s = self.catalog().of(metric).frequency_s.get();
                 Wanted { path: &sample.path, metric, frequency_s, time: sample.time }
             })
             .collect();
@@ -366,7 +370,7 @@ impl Scratch {
 
     fn names(&self, catalog: &Catalog, gone: &HostState, column: u32) -> Option<Unresolved> {
         let column = gone.shape().columns().get(column as usize)?;
-        let metric = catalog.get(column.metric);
+        let metric = catalog.of(column.metric);
         Some(Unresolved { line: None, path: column.path.clone(), id: column.metric, metric })
     }
 }

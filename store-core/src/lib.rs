@@ -12,18 +12,19 @@
 //! use store_core::query::{Range, Reader};
 //! use store_core::store::{Limits, Store};
 //!
-//! let load = Metric { name: "load".into(), frequency_s: 10, aggregation: Aggregation::Avg, served: true };
+//! let frequency_s = std::num::NonZeroU32::new(10).unwrap();
+//! let load = Metric { name: "load".into(), frequency_s, aggregation: Aggregation::Avg, served: true };
 //! let store = Store::new(Catalog::new([load]), Limits::default(), None);
 //! let terms = Terms { default_cluster: Some("emmy"), now: 1000, oldest: 0, newest: 2000, fixed_phase: false };
 //! let lines = b"load,hostname=n1 value=0.5 1000\nload,hostname=n1 value=1.5 1010\n";
 //! let report = store.ingest(lines, &terms, &mut Unlogged::default(), &mut Scratch::default());
 //! assert_eq!(report.good, 2);
 //!
-//! let (id, metric) = store.catalog().served("load").unwrap();
+//! let metric = store.catalog().served("load").unwrap();
 //! let host = store.host("emmy", "n1").unwrap();
 //! let mut reader = Reader::new(&host.lock());
 //! let range = Range { from: 0, to: 2000, resolution_s: 0, points_max: 100 };
-//! let series = reader.read(&[], id, &metric, &range).unwrap().expect("there are samples");
+//! let series = reader.read(&[], &metric, &range).unwrap().expect("there are samples");
 //! assert_eq!((series.from, series.values), (1000, vec![0.5, 1.5]));
 //! ```
 //!

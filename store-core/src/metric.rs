@@ -1,5 +1,7 @@
 //! [`Catalog`]: the metrics that a store knows, by name and by dense number.
 
+use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hashbrown::HashMap;
@@ -24,13 +26,43 @@ pub struct MetricId(pub u32);
 pub struct Metric {
     /// The name, as senders and queries use it.
     pub name: Box<str>,
-    /// Seconds from one sample to the next, at least 1.
-    pub frequency_s: u32,
+    /// Seconds from one sample to the next.
+    pub frequency_s: NonZeroU32,
     /// How components are combined.
     pub aggregation: Aggregation,
     /// False for a metric that was found in files and is not configured: its samples are carried through every
     /// rewrite, new ones are dropped, and queries do not see it.
     pub served: bool,
+}
+
+/// A metric that is served, and its number: what a query needs to know of it.
+///
+/// The two come from the catalog together, rather than as two arguments: a number with the metric of another one would
+/// give the right values at the wrong times. It is for hosts whose shapes were made with the same catalog.
+#[derive(Debug, Clone)]
+pub struct ServedMetric {
+    id: MetricId,
+    metric: Arc<Metric>,
+}
+
+impl ServedMetric {
+    /// Its number.
+    pub fn id(&self) -> MetricId {
+        self.id
+    }
+
+    /// The metric itself, to be kept.
+    pub fn metric(&self) -> &Arc<Metric> {
+        &self.metric
+    }
+}
+
+impl Deref for ServedMetric {
+    type Target = Metric;
+
+    fn deref(&self) -> &Metric {
+        &self.metric
+    }
 }
 
 /// The metrics of a store. Grows, never shrinks.
@@ -76,19 +108,21 @@ impl Catalog {
     }
 
     /// A metric that is served, by name.
-    pub fn served(&self, name: &str) -> Option<(MetricId, Arc<Metric>)> {
+    pub fn served(&self, name: &str) -> Option<ServedMetric> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let id = *inner.ids.get(name)?;
         let metric = inner.metrics.get(id.0 as usize)?;
-        metric.served.then(|| (id, Arc::clone(metric)))
+        metric.served.then(|| ServedMetric { id, metric: Arc::clone(metric) })
     }
 
-    /// The metric of a number.
-    ///
-    /// # Panics
-    /// If `id` is not of this catalog.
-    pub fn get(&self, id: MetricId) -> Arc<Metric> {
-        Arc::clone(&self.inner.read().unwrap_or_else(PoisonError::into_inner).metrics[id.0 as usize])
+    /// The metric of a number; `None` if no metric of this catalog has it.
+    pub fn get(&self, id: MetricId) -> Option<Arc<Metric>> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).metrics.get(id.0 as usize).cloned()
+    }
+
+    /// The metric of a number that stands in a shape made with this catalog.
+    pub(crate) fn of(&self, id: MetricId) -> Arc<Metric> {
+        self.get(id).expect("numbers of metrics in shapes are of the store's catalog")
     }
 
     /// How many metrics are known, served or not.
@@ -107,6 +141,7 @@ mod tests {
     use super::*;
 
     fn metric(name: &str, frequency_s: u32) -> Metric {
+        let frequency_s = NonZeroU32::new(frequency_s).unwrap();
         Metric { name: name.into(), frequency_s, aggregation: Aggregation::Sum, served: true }
     }
 
@@ -114,8 +149,14 @@ mod tests {
     fn a_name_keeps_its_first_number_and_meaning() {
         let catalog = Catalog::new([metric("a", 10), metric("b", 60)]);
         assert_eq!(catalog.register(metric("a", 99)), MetricId(0));
-        assert_eq!(catalog.get(MetricId(0)).frequency_s, 10);
+        assert_eq!(catalog.get(MetricId(0)).unwrap().frequency_s.get(), 10);
         assert_eq!((catalog.id("b"), catalog.id("c"), catalog.len()), (Some(MetricId(1)), None, 2));
+    }
+
+    #[test]
+    fn a_number_of_another_catalog_is_of_no_metric() {
+        assert_eq!(Catalog::new([metric("a", 10)]).get(MetricId(1)), None);
+        assert_eq!(Catalog::default().get(MetricId(u32::MAX)), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::floor::Floors;
 use crate::grid::Grid;
 use crate::host::HostState;
 use crate::level::Element;
-use crate::metric::{Aggregation, Metric, MetricId};
+use crate::metric::{Aggregation, ServedMetric};
 use crate::resample::{self, ResampleError, Resampler};
 use crate::shape::Shape;
 
@@ -163,17 +163,16 @@ impl Reader {
     pub fn read(
         &mut self,
         selector: &[Element],
-        id: MetricId,
-        metric: &Metric,
+        metric: &ServedMetric,
         range: &Range,
     ) -> Result<Option<Series>, QueryError> {
         if range.from > range.to {
             return Err(QueryError::InvalidRange);
         }
         let Self { shape, floors, buffers, selected, simple, window } = self;
-        let (frequency_s, aggregation) = (metric.frequency_s, metric.aggregation);
+        let (frequency_s, aggregation) = (metric.frequency_s.get(), metric.aggregation);
         selected.clear();
-        shape.root().select(selector, id, &mut |columns| {
+        shape.root().select(selector, metric.id(), &mut |columns| {
             push_series(selected, columns, frequency_s, shape, floors);
         });
         // Only columns that are read on their own grid, one for each series, can be added block by block.

@@ -110,7 +110,9 @@ fn largest_triangles(values: &[f64], points: usize) -> Vec<f64> {
         // The upper limit is inclusive, and the last value is a bucket of its own.
         let high = limit(bucket + 2).min(last - 1);
         let next = &values[middle..=high];
-        let c_x = middle as f64 + (next.len() - 1) as f64 / 2.0;
+        // Of three points the middle one has no bucket behind it: the areas are NaN, and the last value of its bucket is
+        // kept, as in the original.
+        let c_x = middle as f64 + (next.len() as f64 - 1.0) / 2.0;
         let c_y = next.iter().sum::<f64>() / next.len() as f64;
         let (a_x, a_y) = (a as f64, values[a]);
         let mut largest = -1.0;
@@ -187,6 +189,28 @@ mod tests {
             assert_eq!(got.len(), len, "resolution {new_s}");
             assert_eq!(got[0], values[0]);
             assert_eq!(got[len - 1], values[1499]);
+        }
+    }
+
+    #[test]
+    fn lttb_to_three_points_keeps_the_ends_and_the_one_before_the_last() {
+        for len in [1000, 1500, 2001] {
+            let values = series(len);
+            let got = points(Resampler::Lttb, &values, 10 * (len as i64 / 3));
+            assert_eq!(got, [values[0], values[len - 2], values[len - 1]], "{len}");
+        }
+    }
+
+    #[test]
+    fn lttb_gives_some_of_the_values_whatever_the_length_and_the_step() {
+        for len in (1000..1010).chain([2047, 2048, 4999]) {
+            let values = series(len);
+            for step in (2..=len).step_by(if cfg!(debug_assertions) { 7 } else { 1 }).chain(len / 5..len / 2)
+            {
+                let got = points(Resampler::Lttb, &values, 10 * step as i64);
+                assert_eq!(got.len(), (len / step).max(2), "{len} by {step}");
+                assert!(got.iter().all(|value| values.contains(value)), "{len} by {step}");
+            }
         }
     }
 

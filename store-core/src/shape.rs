@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU32;
 
 use hashbrown::HashMap;
 
@@ -255,7 +256,7 @@ impl Shape {
                 push_name(&mut out, name);
             }
             if metric.as_ref().is_none_or(|(id, _)| *id != column.metric) {
-                metric = Some((column.metric, catalog.get(column.metric)));
+                metric = Some((column.metric, catalog.of(column.metric)));
             }
             if let Some((_, metric)) = &metric {
                 push_name(&mut out, &metric.name);
@@ -269,7 +270,10 @@ impl Shape {
     ///
     /// # Errors
     /// If the bytes are not exactly one shape.
-    pub fn decode(bytes: &[u8], mut metric: impl FnMut(&str, u32) -> MetricId) -> Result<Self, ShapeError> {
+    pub fn decode(
+        bytes: &[u8],
+        mut metric: impl FnMut(&str, NonZeroU32) -> MetricId,
+    ) -> Result<Self, ShapeError> {
         let mut cursor = Cursor::new(bytes);
         let buffers = cursor.u16().ok_or(ShapeError::Length)?;
         let mut shape = Self {
@@ -289,7 +293,8 @@ impl Shape {
         for _ in 0..columns {
             let buffer = cursor.u16().ok_or(ShapeError::Length)?;
             let depth = usize::from(cursor.u8().ok_or(ShapeError::Length)?);
-            let frequency_s = shape.buffers.get(usize::from(buffer)).ok_or(ShapeError::Buffer)?.frequency_s;
+            let named = shape.buffers.get(usize::from(buffer)).ok_or(ShapeError::Buffer)?;
+            let frequency_s = NonZeroU32::new(named.frequency_s).ok_or(ShapeError::Buffer)?;
             if depth > DEPTH_MAX {
                 return Err(ShapeError::Length);
             }
@@ -324,7 +329,7 @@ mod tests {
     fn catalog() -> Catalog {
         Catalog::new(["a", "b"].map(|name| Metric {
             name: name.into(),
-            frequency_s: 10,
+            frequency_s: NonZeroU32::new(10).unwrap(),
             aggregation: Aggregation::Sum,
             served: true,
         }))
@@ -412,7 +417,7 @@ mod tests {
     fn the_hash_does_not_depend_on_the_numbers_of_metrics() {
         let (one, other) = (catalog(), Catalog::default());
         for name in ["b", "a"] {
-            other.register(Metric { name: name.into(), ..(*one.get(MetricId(0))).clone() });
+            other.register(Metric { name: name.into(), ..(*one.of(MetricId(0))).clone() });
         }
         let bytes = sample(&one).encode(&one);
         let there = Shape::decode(&bytes, |name, _| other.id(name).unwrap()).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -9,7 +10,7 @@ use hashbrown::{HashMap, HashTable};
 
 use crate::host::Host;
 use crate::line::{NAME_BYTES_MAX, Refusal};
-use crate::metric::{Aggregation, Catalog, Metric, MetricId};
+use crate::metric::{Aggregation, Catalog, Metric, MetricId, ServedMetric};
 use crate::resolver::Resolver;
 use crate::shape::{NewColumn, Shape, ShapeHash};
 
@@ -42,7 +43,7 @@ pub struct Store {
     resolver: Resolver,
     limits: Limits,
     /// Frequency at which unknown metrics are registered; without one they are dropped.
-    auto_frequency_s: Option<u32>,
+    auto_frequency_s: Option<NonZeroU32>,
     series: AtomicUsize,
     /// Whether a host that nobody knew may still have rows in a log that is not read to its end.
     hosts_begin_loading: AtomicBool,
@@ -136,7 +137,7 @@ impl Cluster {
 
 impl Store {
     /// An empty store.
-    pub fn new(catalog: Catalog, limits: Limits, auto_frequency_s: Option<u32>) -> Self {
+    pub fn new(catalog: Catalog, limits: Limits, auto_frequency_s: Option<NonZeroU32>) -> Self {
         Self {
             catalog,
             hosts: RwLock::default(),
@@ -180,7 +181,7 @@ impl Store {
     }
 
     /// The frequency at which unknown metrics are registered, where they are.
-    pub fn auto_frequency_s(&self) -> Option<u32> {
+    pub fn auto_frequency_s(&self) -> Option<NonZeroU32> {
         self.auto_frequency_s
     }
 
@@ -209,7 +210,7 @@ impl Store {
     ///
     /// # Errors
     /// The name cannot be taken, or that were one metric too many.
-    pub(crate) fn metric_for_samples(&self, name: &str) -> Result<(MetricId, Arc<Metric>), Refusal> {
+    pub(crate) fn metric_for_samples(&self, name: &str) -> Result<ServedMetric, Refusal> {
         if let Some(found) = self.catalog.served(name) {
             return Ok(found);
         }
@@ -222,7 +223,7 @@ impl Store {
 
     /// The number of a metric that was found in a file or in the log: registered with its frequency if nobody
     /// configured it, and served only where unknown metrics are.
-    pub fn metric_from_file(&self, name: &str, frequency_s: u32) -> MetricId {
+    pub fn metric_from_file(&self, name: &str, frequency_s: NonZeroU32) -> MetricId {
         self.catalog.id(name).unwrap_or_else(|| {
             self.catalog.register(Metric {
                 name: name.into(),

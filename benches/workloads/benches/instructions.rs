@@ -85,10 +85,10 @@ fn decode(payloads: Vec<Vec<u8>>) -> [f32; 64] {
 #[bench::sum_of_64(setup = filled, args = (600))]
 fn read((store, _, _): (Store, Scratch, Vec<u8>)) -> (Store, usize) {
     let host = store.all_hosts().remove(0);
-    let (id, metric) = store.catalog().served("flops_any").expect("a metric of the fleet");
+    let metric = store.catalog().served("flops_any").expect("a metric of the fleet");
     let range = Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 1_000_000 };
     let mut reader = Reader::new(&host.lock());
-    let values = reader.read(&[], id, &metric, &range).expect("an answer").expect("a series").values.len();
+    let values = reader.read(&[], &metric, &range).expect("an answer").expect("a series").values.len();
     assert_eq!(values, 600);
     (store, values)
 }

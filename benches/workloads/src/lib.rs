@@ -36,7 +36,7 @@ pub fn messages(fleet: &Fleet, step: u32) -> Vec<Vec<u8>> {
 pub fn catalog(fleet: &Fleet) -> Catalog {
     Catalog::new(config::catalog(fleet).into_iter().map(|(name, frequency_s, aggregation)| Metric {
         name: name.into(),
-        frequency_s,
+        frequency_s: frequency_s.try_into().expect("a metric of the fleet has a frequency"),
         aggregation: match aggregation {
             Some("sum") => Aggregation::Sum,
             Some(_) => Aggregation::Avg,

@@ -74,7 +74,7 @@ struct Prefixes(HashMap<ShapeHash, Shape>);
 impl Prefixes {
     fn new(rolled: &Index, other: &Index) -> Self {
         let metrics: RefCell<HashMap<Box<str>, MetricId>> = RefCell::default();
-        let number = |name: &str, _frequency_s: u32| {
+        let number = |name: &str, _frequency_s: std::num::NonZeroU32| {
             let mut metrics = metrics.borrow_mut();
             // Fewer names than bytes of files that fit into memory.
             let next = MetricId(u32::try_from(metrics.len()).unwrap_or(u32::MAX));

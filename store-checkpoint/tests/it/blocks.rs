@@ -30,9 +30,9 @@ impl Kit {
     /// Buffer 0 has steps of 10 s and two columns, then three; buffer 1 has steps of 60 s and comes with the
     /// third shape.
     pub(crate) fn new() -> Self {
-        let metric = |name: &str, frequency_s| Metric {
+        let metric = |name: &str, frequency_s: u32| Metric {
             name: name.into(),
-            frequency_s,
+            frequency_s: frequency_s.try_into().unwrap(),
             aggregation: Aggregation::Sum,
             served: true,
         };

@@ -45,7 +45,7 @@ impl Pages for Memory {
 fn shape() -> Arc<Shape> {
     let catalog = Catalog::new([Metric {
         name: "m".into(),
-        frequency_s: 10,
+        frequency_s: 10.try_into().unwrap(),
         aggregation: Aggregation::Sum,
         served: true,
     }]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Entry, Ingested, LineKey, Place, Scratch, Terms, Unresolved};
 use crate::Timestamp;
 use crate::line::{self, Expected, Fate, LastTime, Line, Lines, Prefix, Refusal, Skip};
-use crate::metric::{Metric, MetricId};
+use crate::metric::ServedMetric;
 use crate::resolver::{Hasher, Reader, Target};
 use crate::store::Store;
 
@@ -218,11 +218,12 @@ impl Store {
                 return Err(fate);
             }
         };
-        let (id, metric) = match metric {
+        let metric = match metric {
             Some(metric) => metric.clone(),
             None => self.metric_for_samples(&names.metric).map_err(Fate::Refused)?,
         };
         report.merged += u64::from(key.merges);
+        let (id, metric) = (metric.id(), Arc::clone(metric.metric()));
         scratch.unresolved.push(Unresolved { line: Some(*key), path, id, metric });
         Ok(Entry { host, column: Place::Unresolved(scratch.unresolved.len() as u32 - 1), time, value })
     }
@@ -232,7 +233,7 @@ impl Store {
 struct Named<'p> {
     key: LineKey,
     names: Prefix<'p>,
-    metric: Option<(MetricId, Arc<Metric>)>,
+    metric: Option<ServedMetric>,
 }
 
 impl Reading<'_, '_> {

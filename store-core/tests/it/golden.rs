@@ -69,7 +69,7 @@ fn live() -> Store {
     let config = first_json("config.json");
     let metrics = config["metrics"].as_object().unwrap().iter().map(|(name, metric)| Metric {
         name: name.as_str().into(),
-        frequency_s: u32::try_from(metric["frequency"].as_u64().unwrap()).unwrap(),
+        frequency_s: u32::try_from(metric["frequency"].as_u64().unwrap()).unwrap().try_into().unwrap(),
         aggregation: match metric["aggregation"].as_str() {
             Some("sum") => Aggregation::Sum,
             Some("avg") => Aggregation::Avg,
@@ -169,14 +169,14 @@ fn ask(
     if request.from > request.to {
         return Some(Err("invalid time range".into()));
     }
-    let Some((id, metric)) = store.catalog().served(name) else {
+    let Some(metric) = store.catalog().served(name) else {
         return Some(Err(format!("unknown metric: {name}")));
     };
     let host = store.host(&request.cluster, query["host"].as_str().unwrap_or_default())?;
     let mut reader = Reader::new(&host.lock());
     let resolution_s = query["resolution"].as_i64().unwrap_or(0);
     let range = Range { from: request.from, to: request.to, resolution_s, points_max: 1_000_000 };
-    reader.read(selector, id, &metric, &range).map_err(|error| error.to_string()).transpose()
+    reader.read(selector, &metric, &range).map_err(|error| error.to_string()).transpose()
 }
 
 fn close(expected: &Value, got: f64, abs: f64) -> bool {

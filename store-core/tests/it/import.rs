@@ -26,7 +26,7 @@ fn run(store: &Store, path: &[&str], metric: &str, base: Timestamp, values: &[f3
         path: path.iter().map(|&name| name.into()).collect(),
         metric,
         base,
-        frequency_s: store.catalog().get(metric).frequency_s,
+        frequency_s: store.catalog().get(metric).unwrap().frequency_s.get(),
         values: values.to_vec(),
     }
 }
@@ -45,7 +45,7 @@ fn dumped(store: &Store, metric: &str, from: Timestamp, to: Timestamp) -> Option
     let host = store.host(CLUSTER, "n1").unwrap();
     let state = host.lock();
     let id = store.catalog().id(metric).unwrap();
-    let frequency_s = store.catalog().get(id).frequency_s;
+    let frequency_s = store.catalog().get(id).unwrap().frequency_s.get();
     Reader::new(&state).run(state.shape().root().columns(id), frequency_s, from, to)
 }
 

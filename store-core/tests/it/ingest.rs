@@ -28,7 +28,7 @@ fn refused(report: &Ingested, reason: Refusal) -> u64 {
 
 #[test]
 fn a_line_that_is_not_taken_leaves_no_host_and_no_metric_behind() {
-    let store = Store::new(Catalog::default(), Limits::default(), Some(10));
+    let store = Store::new(Catalog::default(), Limits::default(), std::num::NonZeroU32::new(10));
     let terms = Terms { oldest: 100, newest: 200, ..ANY_TIME };
     let lines = "m1,hostname=h1 value=x 150\nm2,hostname=h2 value=1 99\nm3,hostname=h3 value=1 201\n\
                  m4,hostname=.. value=1 150\nm5 value=1 150\nsome prose in a message\nm6,hostname=h6 event=\"x\" 150\n";
@@ -160,13 +160,13 @@ fn lines_without_a_time_get_that_of_the_message() {
 #[test]
 fn what_is_refused_for_want_of_room_leaves_neither_host_nor_metric_behind() {
     let limits = Limits { hosts: 1, metrics: 2, series: 2, ..Limits::default() };
-    let store = Store::new(Catalog::default(), limits, Some(10));
+    let store = Store::new(Catalog::default(), limits, std::num::NonZeroU32::new(10));
     assert_eq!(send(&store, "a,hostname=n1 value=1 60\n").good, 1);
     let report = send(&store, "b,hostname=n2 value=1 60\n");
     assert_eq!((refused(&report, Refusal::Hosts), store.catalog().len()), (1, 1), "the metric is not there");
     assert_eq!(send(&store, "b,hostname=n1 value=1 60\n").good, 1);
 
-    let store = Store::new(Catalog::default(), Limits { hosts: 9, ..limits }, Some(10));
+    let store = Store::new(Catalog::default(), Limits { hosts: 9, ..limits }, std::num::NonZeroU32::new(10));
     assert_eq!(send(&store, "a,hostname=n1 value=1 60\nb,hostname=n1 value=1 60\n").good, 2);
     let report = send(&store, "c,hostname=n2 value=1 60\na,hostname=n3 value=1 60\n");
     assert_eq!((refused(&report, Refusal::Metrics), refused(&report, Refusal::Series)), (1, 1));

@@ -165,8 +165,8 @@ impl World {
         // One for all of them, and range by range: what it keeps of one series must do for the next.
         let mut reader = Reader::new(&host.lock());
         let mut read = |metric: &str, path: &[&str], range: &Range| {
-            let (id, metric) = real.store.catalog().served(metric).unwrap();
-            reader.read(&exact(path), id, &metric, range).unwrap().expect("there are samples")
+            let metric = real.store.catalog().served(metric).unwrap();
+            reader.read(&exact(path), &metric, range).unwrap().expect("there are samples")
         };
         for range in 0..RANGES {
             for (metric, &(_, _, aggregation)) in METRICS.iter().enumerate() {

@@ -19,7 +19,7 @@ pub(crate) fn cases(usual: u32) -> u32 {
 pub(crate) fn catalog(metrics: &[(&str, u32, Aggregation)]) -> Catalog {
     Catalog::new(metrics.iter().map(|&(name, frequency_s, aggregation)| Metric {
         name: name.into(),
-        frequency_s,
+        frequency_s: frequency_s.try_into().unwrap(),
         aggregation,
         served: true,
     }))
@@ -67,10 +67,10 @@ pub(crate) fn read(
     metric: &str,
     range: &Range,
 ) -> Result<Option<Series>, QueryError> {
-    let Some((id, metric)) = store.catalog().served(metric) else { return Ok(None) };
+    let Some(metric) = store.catalog().served(metric) else { return Ok(None) };
     let Some(host) = store.host(CLUSTER, host) else { return Ok(None) };
     let mut reader = Reader::new(&host.lock());
-    reader.read(selector, id, &metric, range)
+    reader.read(selector, &metric, range)
 }
 
 /// The elements of a path.

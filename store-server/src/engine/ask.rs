@@ -65,7 +65,7 @@ impl Engine {
         if request.from > request.to {
             return Err(ReadError::InvalidRange);
         }
-        let (id, metric) = self
+        let metric = self
             .store
             .catalog()
             .served(request.metric)
@@ -85,7 +85,7 @@ impl Engine {
             resolution_s: request.resolution_s,
             points_max: request.points_max as u64,
         };
-        reader.read(&request.path, id, &metric, &range).map_err(|e| match e {
+        reader.read(&request.path, &metric, &range).map_err(|e| match e {
             QueryError::InvalidRange => ReadError::InvalidRange,
             QueryError::InvalidAggregation => ReadError::InvalidAggregation,
             QueryError::TooManyPoints { points, .. } => {

@@ -257,8 +257,8 @@ impl Engine {
 
     fn push_series(&self, level: &Level, path: &mut Vec<Box<str>>, series: &mut Vec<Series>) {
         for (id, columns) in level.metrics() {
-            let metric = self.store.catalog().get(id);
-            let frequency_s = metric.frequency_s;
+            let Some(metric) = self.store.catalog().get(id) else { continue };
+            let frequency_s = metric.frequency_s.get();
             let (path, metric, columns) = (path.clone(), metric.name.clone(), columns.to_vec());
             series.push(Series { path, metric, frequency_s, columns });
         }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -324,7 +325,9 @@ impl<'a> Loading<'a> {
         self.take_floors_of_files(&files, oldest);
         let mut import = Import::default();
         for run in imports {
-            let metric = self.engine.store.metric_from_file(&run.metric, run.frequency_s);
+            // Values without a frequency have no times.
+            let Some(frequency_s) = NonZeroU32::new(run.frequency_s) else { continue };
+            let metric = self.engine.store.metric_from_file(&run.metric, frequency_s);
             let (base, frequency_s, values) = (run.base, run.frequency_s, run.values);
             import.push(ImportRun { path: run.path.into(), metric, base, frequency_s, values });
         }

@@ -262,7 +262,8 @@ impl Engine {
     pub(super) fn report_damage(&self) {
         for note in self.damage_notes.take() {
             let metric = self.store.catalog().get(note.metric);
-            let (series, metric) = (note.level.join("/"), &metric.name);
+            let metric = metric.as_ref().map_or("a metric", |metric| &metric.name);
+            let series = note.level.join("/");
             let (from, to, why) = (note.from, note.to, describe(&note.what));
             let why = format!("{metric} of {series:?} from {from} to {to}: {why}");
             let what = "damaged column of a block: its samples are missing";

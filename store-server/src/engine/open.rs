@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use super::background::Background;
 use super::ground::{self, Ground};
 use super::horizon::{FoundTime, Horizon};
 use super::jobs::Jobs;
-use super::options::{Aggregation, EngineOptions, OpenError};
+use super::options::{Aggregation, EngineOptions, MetricOption, OpenError};
 use super::scribe::Announced;
 use super::status::Counters;
 use super::waiting::Waiting;
@@ -37,7 +38,7 @@ impl Engine {
     /// [`run_background`](Self::run_background) or [`load_all`](Self::load_all) reads what they hold.
     ///
     /// # Errors
-    /// The directory cannot be used or not be written to, or another process has it. Nothing else refuses a start:
+    /// A metric has no frequency, the directory cannot be used or not be written to, or another process has it. Nothing else refuses a start:
     /// on a full disk, without descriptors, or after an I/O error it serves from memory until the log works.
     pub fn open(options: EngineOptions) -> Result<Self, OpenError> {
         Self::open_with(options, Arc::new(RealDisk::default()), Arc::new(SystemClock))
@@ -52,6 +53,7 @@ impl Engine {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        let catalog = catalog(&options)?;
         let named = options.directory.clone();
         let unusable = |what: String| OpenError::Directory { directory: named.clone(), what };
         let directory = settle(&*disk, &named).map_err(|e| refusal(&named, &e))?;
@@ -123,7 +125,8 @@ impl Engine {
             }
         };
 
-        let store = Store::new(catalog(&options), limits(&options), options.auto_register);
+        let auto_frequency_s = options.auto_register.and_then(NonZeroU32::new);
+        let store = Store::new(catalog, limits(&options), auto_frequency_s);
         store.set_hosts_begin_loading(true);
         for stray in &listed.strays {
             counters.problem("neither cluster nor host directory: ignored", stray);
@@ -296,17 +299,22 @@ fn greatest_as_of(disk: &dyn Disk, hosts: &[HostDir]) -> u64 {
     greatest
 }
 
-fn catalog(options: &EngineOptions) -> Catalog {
-    Catalog::new(options.metrics.iter().map(|metric| Metric {
-        name: metric.name.as_str().into(),
-        frequency_s: metric.frequency_s,
-        aggregation: match metric.aggregation {
-            Aggregation::Sum => CoreAggregation::Sum,
-            Aggregation::Avg => CoreAggregation::Avg,
-            Aggregation::None => CoreAggregation::None,
-        },
-        served: true,
-    }))
+fn catalog(options: &EngineOptions) -> Result<Catalog, OpenError> {
+    let metric = |metric: &MetricOption| {
+        let name = &metric.name;
+        let frequency_s = NonZeroU32::new(metric.frequency_s);
+        Ok(Metric {
+            name: name.as_str().into(),
+            frequency_s: frequency_s.ok_or_else(|| OpenError::Frequency { name: name.clone() })?,
+            aggregation: match metric.aggregation {
+                Aggregation::Sum => CoreAggregation::Sum,
+                Aggregation::Avg => CoreAggregation::Avg,
+                Aggregation::None => CoreAggregation::None,
+            },
+            served: true,
+        })
+    };
+    Ok(Catalog::new(options.metrics.iter().map(metric).collect::<Result<Vec<_>, _>>()?))
 }
 
 fn limits(options: &EngineOptions) -> Limits {

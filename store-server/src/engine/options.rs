@@ -113,7 +113,7 @@ pub struct EngineOptions {
     pub limits: EngineLimits,
     /// The catalog.
     pub metrics: Vec<MetricOption>,
-    /// Frequency, in seconds, at which unknown metrics are registered (aggregation avg); `None`: they are dropped.
+    /// Frequency, in seconds, at which unknown metrics are registered (aggregation avg); `None` or 0: they are dropped.
     pub auto_register: Option<u32>,
 }
 
@@ -146,5 +146,11 @@ pub enum OpenError {
     Locked {
         /// The directory.
         directory: PathBuf,
+    },
+    /// A metric has a frequency of 0 seconds.
+    #[error("the metric {name} has a frequency of 0 seconds")]
+    Frequency {
+        /// The metric.
+        name: String,
     },
 }

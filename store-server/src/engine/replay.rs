@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use store_core::block::Block;
@@ -164,7 +165,8 @@ impl Loading<'_> {
     fn samples_of<'f>(&self, logged: impl Iterator<Item = LoggedRow<'f>>, shape: &Shape) -> Vec<RawSample> {
         let mut samples = Vec::new();
         self.each_cell(logged, shape, |row, column, value| {
-            let metric = self.engine.store.catalog().get(column.metric).name.clone();
+            let Some(metric) = self.engine.store.catalog().get(column.metric) else { return };
+            let metric = metric.name.clone();
             samples.push(RawSample { path: column.path.clone(), metric, time: row.slot, value });
         });
         samples
@@ -199,9 +201,10 @@ impl Loading<'_> {
             .iter()
             .map(|sample| {
                 // A metric that nobody configured is carried with the frequency that loses nothing.
-                let fallback = store.auto_frequency_s().unwrap_or(1);
+                let fallback = store.auto_frequency_s().unwrap_or(NonZeroU32::MIN);
                 let metric = store.metric_from_file(&sample.metric, fallback);
-                let frequency_s = store.catalog().get(metric).frequency_s;
+                let frequency_s =
+                    store.catalog().get(metric).map_or(fallback, |metric| metric.frequency_s).get();
                 Wanted { path: &sample.path, metric, frequency_s, time: sample.time }
             })
             .collect();
@@ -281,7 +284,12 @@ impl Loading<'_> {
                     let number = shape.buffers()[usize::from(header.buffer)].columns[index as usize];
                     let column = &shape.columns()[number as usize];
                     column.path == sample.path
-                        && self.engine.store.catalog().get(column.metric).name == sample.metric
+                        && self
+                            .engine
+                            .store
+                            .catalog()
+                            .get(column.metric)
+                            .is_some_and(|metric| metric.name == sample.metric)
                         && !damaged_columns(&self.looked_at, block).contains(&index)
                 })
         })
