@@ -33,6 +33,9 @@ pub fn messages(fleet: &Fleet, step: u32) -> Vec<Vec<u8>> {
 }
 
 /// The fleet's metrics.
+///
+/// # Panics
+/// If one of them has no frequency.
 pub fn catalog(fleet: &Fleet) -> Catalog {
     Catalog::new(config::catalog(fleet).into_iter().map(|(name, frequency_s, aggregation)| Metric {
         name: name.into(),

@@ -393,18 +393,19 @@ impl<'a> Loading<'a> {
                 self.engine.set_aside(path, "written for another host");
                 continue;
             }
-            if index.shapes.is_empty() && index.blocks.is_empty() && index.floors.is_empty() {
-                if !index.header_good {
-                    self.engine.set_aside(path, "no block file");
-                } else {
-                    self.engine.counters.foreign_files.add(1);
-                }
+            let is_empty = index.shapes.is_empty() && index.blocks.is_empty() && index.floors.is_empty();
+            if is_empty && !index.header_good {
+                self.engine.set_aside(path, "no block file");
                 continue;
             }
             for damage in &index.damage {
                 self.engine.counters.stretches_damaged.add(1);
                 let why = format!("{} bytes at byte {}", damage.bytes, damage.offset);
                 self.engine.counters.trouble(Grade::Warning, "damaged in part", path, &why);
+            }
+            if is_empty {
+                self.engine.counters.foreign_files.add(1);
+                continue;
             }
             files.push(Indexed { path: path.clone(), index, pages });
         }

@@ -139,8 +139,7 @@ impl<D: Disk> Machine<D> {
             }
             Step::Map(name) => format!("{:?}", {
                 let opened = self.disk.open(&self.path(*name))?;
-                let bytes = opened.read_at(0..opened.len())?.into_owned();
-                bytes
+                opened.read_at(0..opened.len())?.into_owned()
             }),
             Step::Len(name) => self.disk.len(&self.path(*name))?.to_string(),
             Step::Lock(name) => {
