@@ -123,13 +123,6 @@ fn a_golden_file_of_this_version_is_read_and_written_as_it_was() {
 }
 
 #[test]
-#[ignore = "for a new version only: writes the golden file"]
-fn write_the_golden_file() {
-    let mut file = std::fs::File::create_new(GOLDEN).unwrap();
-    std::io::Write::write_all(&mut file, &sample(&Kit::new()).0).unwrap();
-}
-
-#[test]
 fn the_real_disk_gives_back_the_same() {
     let kit = Kit::new();
     let (_, blocks) = sample(&kit);
