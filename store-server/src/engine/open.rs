@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use store_checkpoint::blockfile;
+use store_checkpoint::blockfile::{self, BlockFileDamage};
 use store_checkpoint::cleanup::Cleaner;
 use store_checkpoint::files::{HostDir, HostDirs, HostFiles, LOG_DIR};
 use store_checkpoint::save::Saver;
@@ -81,6 +81,9 @@ impl Engine {
         let log_dir = directory.join(LOG_DIR);
         let mut found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
 
+        if let Some(refused) = other_release(&*disk, found.lineage(), &listed.hosts) {
+            return Err(refused);
+        }
         let counters = Counters::new(Arc::clone(&clock));
         let (lineage, is_ours) = lineage_of(&*disk, found.lineage(), &listed.hosts);
         let mut number_above = 0;
@@ -259,6 +262,22 @@ fn block_files(disk: &dyn Disk, host: &HostDir, len: usize) -> Vec<(std::path::P
             blockfile::is_block_file(&front).then_some((path, front))
         })
         .collect()
+}
+
+/// The refusal, if one of the first block files was written by another release for this store: it is neither read nor
+/// renamed. Without a log whatever stands there is of this store.
+fn other_release(disk: &dyn Disk, log: Option<Lineage>, hosts: &[HostDir]) -> Option<OpenError> {
+    let fronts = hosts.iter().flat_map(|host| block_files(disk, host, blockfile::HEADER_BYTES));
+    fronts.take(LINEAGE_SAMPLES).find_map(|(path, front)| {
+        let front = front_of(&front);
+        let is_ours = front.lineage.is_some_and(|lineage| log.is_none_or(|log| log == lineage));
+        front.damage.iter().find_map(|damage| match damage.what {
+            BlockFileDamage::Newer { version, .. } if is_ours && version != blockfile::VERSION => {
+                Some(OpenError::Version { path: path.clone(), version, reads: blockfile::VERSION })
+            }
+            _ => None,
+        })
+    })
 }
 
 /// The lineage of this directory, and whether the log is of it. Where block files know another than the log does,

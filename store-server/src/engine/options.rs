@@ -147,6 +147,19 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
+    /// A block file of this store was written by another release. Nothing was changed.
+    #[error(
+        "{path} is a block file of version {version}, and this release reads version {reads}: start the release that \
+         wrote it, or name another directory; nothing was changed"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u16,
+        /// The version that this release reads and writes.
+        reads: u16,
+    },
     /// A metric has a frequency of 0 seconds.
     #[error("the metric {name} has a frequency of 0 seconds")]
     Frequency {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use store_checkpoint::blockfile;
 use store_checkpoint::format::{bin1, json};
 use store_checkpoint::run::{Dump, Run};
-use store_disk::WholeFile;
 use store_disk::sim::{Effect, Fault, Op};
+use store_disk::{ManualClock, WholeFile};
 use store_server::engine::{Durability, Engine};
 use store_wal::v1;
 
@@ -577,4 +578,47 @@ fn every_cut_of_a_small_log_costs_only_what_was_cut() {
     }
     assert!(seen.values().is_sorted(), "{seen:?}");
     assert_eq!(seen.values().max(), Some(&7));
+}
+
+/// A header of a block file, with another version.
+fn in_version(header: &[u8], version: u16) -> Vec<u8> {
+    let mut half = header[..28].to_vec();
+    half[4..6].copy_from_slice(&version.to_le_bytes());
+    let mut crc = flate2::Crc::new();
+    crc.update(&half);
+    half.extend_from_slice(&crc.sum().to_le_bytes());
+    [&half[..], &half[..]].concat()
+}
+
+#[test]
+fn block_files_of_this_store_in_another_version_refuse_the_start_and_nothing_is_changed() {
+    for version in [blockfile::VERSION - 1, blockfile::VERSION + 1] {
+        for keeps_log in [true, false] {
+            let site = Site::new();
+            let engine = site.start();
+            fill(&engine, "h", "load", NOW - 1000, 10, 50, 1);
+            stop(engine);
+            if !keeps_log {
+                let segments =
+                    site.disk.files().into_keys().filter(|path| path.starts_with("/var/store/.wal"));
+                segments.for_each(|path| site.disk.take(path).unwrap());
+            }
+            let file = site.host_files().remove(0);
+            let same = |bytes: &mut Vec<u8>, version| {
+                let header = in_version(bytes, version);
+                bytes[..header.len()].copy_from_slice(&header);
+            };
+            site.disk.patch(&file, |bytes| same(bytes, version)).unwrap();
+            let before = site.disk.files();
+            let clock = Arc::<ManualClock>::clone(&site.clock);
+            let refused = Engine::open_with(site.options.clone(), Arc::new(site.disk.clone()), clock);
+            let refused = refused.err().unwrap().to_string();
+            assert!(refused.contains(&format!("is a block file of version {version}")), "{refused}");
+            assert!(refused.contains(&file.display().to_string()), "{refused}");
+            assert_eq!(site.disk.files(), before, "version {version}");
+            // The release that wrote it finds everything.
+            site.disk.patch(&file, |bytes| same(bytes, blockfile::VERSION)).unwrap();
+            assert_eq!(values(&site.start(), "h", "load"), filled(NOW - 1000, 10, 50, 1));
+        }
+    }
 }
