@@ -14,6 +14,7 @@ use store_core::stamp::Stamp;
 
 use super::Engine;
 use super::load::Loading;
+use super::numbering::is_older;
 
 /// Where a row belongs, and what of it is to be taken.
 struct Place {
@@ -172,8 +173,11 @@ impl Loading<'_> {
         samples
     }
 
-    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value. None is left
-    /// out for its age: the sweep behind the load drops what is too old.
+    /// Calls `visit` with each cell of rows that are numbered by `shape`: its row, its column, its value.
+    ///
+    /// A replay leaves nothing out for its age, for the sweep behind the load drops what is too old. Except here: rows
+    /// that are numbered in another way than the host is now may be of a time before it was gone, and those that the
+    /// sweep would drop are to leave neither series nor grids behind, by which newer rows would be counted.
     fn each_cell<'f, 's>(
         &self,
         logged: impl Iterator<Item = LoggedRow<'f>>,
@@ -183,6 +187,9 @@ impl Loading<'_> {
         let mut cells = Vec::new();
         for row in logged {
             let Some(buffer) = shape.buffers().get(usize::from(row.buffer)) else { continue };
+            if is_older(row.slot, buffer.frequency_s, self.from) {
+                continue;
+            }
             cells.clear();
             row.unpack(&mut cells);
             for &(index, value) in &cells {

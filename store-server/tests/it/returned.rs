@@ -116,6 +116,29 @@ fn a_kill_moves_no_sample_of_a_host_that_came_back_in_another_order() {
 }
 
 #[test]
+fn a_kill_brings_back_no_series_of_the_time_before_a_host_was_gone() {
+    const RETENTION: i64 = 10_000;
+    let site =
+        Site::new().with(|options| (options.retention_s, options.max_future_s) = (RETENTION, 5 * RETENTION));
+    let engine = site.start();
+    let send = |name: &str, time: i64| {
+        let line = format!("load,cluster=c,hostname=h,type=socket,type-id={name} value=1 {time}\n");
+        assert_eq!(engine.write(line.as_bytes(), None).good, 1);
+    };
+    ["a", "b", "z"].into_iter().for_each(|name| send(name, NOW));
+    site.save(&engine);
+    site.clock.set(NOW + 2 * RETENTION);
+    fill(&engine, "other", "load", NOW + 2 * RETENTION, 10, 2, 7);
+    engine.sweep();
+    assert_eq!(engine.hosts("c").unwrap(), ["other"]);
+    ["b", "a"].into_iter().for_each(|name| send(name, NOW + 2 * RETENTION));
+    site.save(&engine);
+    // The log still has rows of the third series.
+    let again = site.killed().start();
+    assert_eq!((engine.status().series, again.status().series), (3, 3));
+}
+
+#[test]
 fn nothing_stays_on_the_disk_of_a_host_that_is_gone() {
     let (site, engine) = returned();
     site.clock.set(NOW + 4 * RETENTION);
