@@ -193,7 +193,8 @@ pub fn router(app: Arc<App>, dev: bool) -> Router {
             "/api/debug" => get(debug::debug),
             "/api/debug/status" => get(status::status),
             "/api/debug/memory" => get(status::memory),
-            _ => get(healthcheck::healthcheck),
+            "/api/healthcheck" => get(healthcheck::healthcheck),
+            other => unreachable!("{other} is a route without methods"),
         }
     };
     let mut router = Router::new().route("/", get(docs::landing)).fallback(paths::elsewhere);

@@ -340,13 +340,15 @@ impl Engine {
         self.seal(Seal::All);
         self.save_all();
         self.retire(false);
+        let mut left = u64::MAX;
         for quarters in [3, 2, 1] {
             self.drop_saved_quarters(quarters);
-            if self.memory().total_bytes <= cap {
+            left = self.memory().total_bytes;
+            if left <= cap {
                 break;
             }
         }
-        self.memory().total_bytes
+        left
     }
 
     /// Drops blocks on the heap that are older than so many quarters of what is kept, and in a file. What could not be

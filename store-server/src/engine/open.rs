@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use store_checkpoint::blockfile::{self, BlockFileDamage};
+use store_checkpoint::blockfile::{self, BlockFileDamage, Index};
 use store_checkpoint::cleanup::Cleaner;
 use store_checkpoint::files::{HostDir, HostDirs, HostFiles, LOG_DIR};
 use store_checkpoint::save::Saver;
@@ -81,11 +81,12 @@ impl Engine {
         let log_dir = directory.join(LOG_DIR);
         let mut found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
 
-        if let Some(refused) = other_release(&*disk, found.lineage(), &listed.hosts) {
+        let sample = sample(&*disk, &listed.hosts);
+        if let Some(refused) = other_release(&sample, found.lineage()) {
             return Err(refused);
         }
         let counters = Counters::new(Arc::clone(&clock));
-        let (lineage, is_ours) = lineage_of(&*disk, found.lineage(), &listed.hosts);
+        let (lineage, is_ours) = lineage_of(&sample, found.lineage());
         let mut number_above = 0;
         let mut start = found.start(lineage).filter(|_| is_ours);
         if start.is_none() {
@@ -251,7 +252,7 @@ fn settle(disk: &dyn Disk, directory: &Path) -> io::Result<PathBuf> {
 }
 
 /// The block files of a host directory, with their first bytes.
-fn block_files(disk: &dyn Disk, host: &HostDir, len: usize) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+fn block_files(disk: &dyn Disk, host: &HostDir, len: usize) -> Vec<(PathBuf, Vec<u8>)> {
     let files = HostFiles::list(disk, &host.path).map(|files| files.numbered).unwrap_or_default();
     files
         .iter()
@@ -264,12 +265,27 @@ fn block_files(disk: &dyn Disk, host: &HostDir, len: usize) -> Vec<(std::path::P
         .collect()
 }
 
+/// What the headers of the first block files say, as many as give [`LINEAGE_SAMPLES`] lineages, and all of the last
+/// host.
+fn sample(disk: &dyn Disk, hosts: &[HostDir]) -> Vec<(PathBuf, Index)> {
+    let (mut sample, mut lineages) = (Vec::new(), 0);
+    for host in hosts {
+        for (path, front) in block_files(disk, host, blockfile::HEADER_BYTES) {
+            let front = front_of(&front);
+            lineages += usize::from(front.lineage.is_some());
+            sample.push((path, front));
+        }
+        if lineages >= LINEAGE_SAMPLES {
+            break;
+        }
+    }
+    sample
+}
+
 /// The refusal, if one of the first block files was written by another release for this store: it is neither read nor
 /// renamed. Without a log whatever stands there is of this store.
-fn other_release(disk: &dyn Disk, log: Option<Lineage>, hosts: &[HostDir]) -> Option<OpenError> {
-    let fronts = hosts.iter().flat_map(|host| block_files(disk, host, blockfile::HEADER_BYTES));
-    fronts.take(LINEAGE_SAMPLES).find_map(|(path, front)| {
-        let front = front_of(&front);
+fn other_release(sample: &[(PathBuf, Index)], log: Option<Lineage>) -> Option<OpenError> {
+    sample.iter().find_map(|(path, front)| {
         let is_ours = front.lineage.is_some_and(|lineage| log.is_none_or(|log| log == lineage));
         front.damage.iter().find_map(|damage| match damage.what {
             BlockFileDamage::Newer { version, .. } if is_ours && version != blockfile::VERSION => {
@@ -282,15 +298,8 @@ fn other_release(disk: &dyn Disk, log: Option<Lineage>, hosts: &[HostDir]) -> Op
 
 /// The lineage of this directory, and whether the log is of it. Where block files know another than the log does,
 /// the log is not ours: a directory was restored without it, or it was brought from elsewhere.
-fn lineage_of(disk: &dyn Disk, log: Option<Lineage>, hosts: &[HostDir]) -> (Lineage, bool) {
-    let mut seen: Vec<Lineage> = Vec::new();
-    for host in hosts {
-        let files = block_files(disk, host, blockfile::HEADER_BYTES);
-        seen.extend(files.iter().filter_map(|(_, front)| front_of(front).lineage));
-        if seen.len() >= LINEAGE_SAMPLES {
-            break;
-        }
-    }
+fn lineage_of(sample: &[(PathBuf, Index)], log: Option<Lineage>) -> (Lineage, bool) {
+    let seen: Vec<Lineage> = sample.iter().filter_map(|(_, front)| front.lineage).collect();
     match log {
         Some(log) if seen.is_empty() || seen.contains(&log) => (log, true),
         _ => {
@@ -347,7 +356,7 @@ fn limits(options: &EngineOptions) -> Limits {
 }
 
 /// What the header of a block file says.
-pub(super) fn front_of(front: &[u8]) -> blockfile::Index {
+pub(super) fn front_of(front: &[u8]) -> Index {
     let front = Bytes::copy_from_slice(&front[..front.len().min(blockfile::HEADER_BYTES)]);
     blockfile::index(&WholeFile::read(front))
 }

@@ -224,11 +224,10 @@ impl Engine {
             for block in unsaved {
                 let damaged = block.sweep();
                 if !damaged.is_empty() {
-                    self.counters.columns_damaged.add(if block.is_in_file() {
-                        0
-                    } else {
-                        damaged.len() as u64
-                    });
+                    // Those of a file are counted when they are reported.
+                    if !block.is_in_file() {
+                        self.counters.columns_damaged.add(damaged.len() as u64);
+                    }
                     buffer.replace(&block, Arc::new(block.mended()));
                 }
             }

@@ -45,15 +45,7 @@ mod tests {
 
     #[test]
     fn the_page_tells_of_every_route() {
-        for route in [
-            "/api/write",
-            "/api/query",
-            "/api/free",
-            "/api/debug",
-            "/api/debug/status",
-            "/api/debug/memory",
-            "/api/healthcheck",
-        ] {
+        for route in crate::http::paths::ROUTES {
             assert!(PAGE.contains(&format!(">{route}")), "{route}");
         }
     }

@@ -164,14 +164,16 @@ async fn connection(
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
     );
+    let told_to_end = async {
+        tokio::select! {
+            // The channel carries no values: it is done when the sender is gone.
+            _ = told.changed() => {}
+            () = seat.told_to_give_way() => {}
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        // The channel carries no values: it is done when the sender is gone.
-        _ = told.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = seat.told_to_give_way() => {
+        () = told_to_end => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
