@@ -121,8 +121,8 @@ impl Header {
         (u32::from_le_bytes(*crc) == crc32fast::hash(covered)).then_some(header)
     }
 
-    /// Whether a later release wrote the file: what follows is not ours to read.
-    fn is_newer(&self) -> bool {
+    /// Whether another release wrote the file: what follows is not ours to read.
+    fn is_other(&self) -> bool {
         self.version != VERSION || self.flags & !FLAG_ROLLED != 0
     }
 }
@@ -144,6 +144,8 @@ pub struct Index {
     pub file_bytes: u64,
     /// Whose history the file belongs to; `None` if its header is lost.
     pub lineage: Option<Lineage>,
+    /// The release that wrote the file, if this one does not read what it writes: nothing but the header was looked at.
+    pub other_release: Option<OtherRelease>,
     /// Whether the file says that it was made by a roll.
     pub rolled: bool,
     /// Whether one half of the header at least is whole.
@@ -158,6 +160,15 @@ pub struct Index {
     pub damage: Vec<DamagedRange>,
     /// Whose file it is: what the header, or without one the frames, were written under.
     identity: Option<u32>,
+}
+
+/// What tells that another release wrote a file: it is to be left as it is, whoever's it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OtherRelease {
+    /// Version in the header.
+    pub version: u16,
+    /// Flags in the header.
+    pub flags: u16,
 }
 
 /// A block of a file.
@@ -271,13 +282,19 @@ impl Found {
 
 impl Index {
     /// Whether the file was written for the host of this directory: by the names of its last two levels, cluster
-    /// and host. One that was not is to be set aside, whatever is in it: it was misplaced, or it is what a crash
-    /// left where a new file was not written yet.
+    /// and host. One that was not was renamed with its directory, or misplaced, or it is what a crash left where a new
+    /// file was not written yet.
     ///
     /// Without a header the lineage is not known, and has to be said: `lineage` is that of the store.
     pub fn is_of(&self, host_dir: &Path, lineage: Lineage) -> bool {
         let expected = identity(self.lineage.unwrap_or(lineage), host_dir);
         self.identity.is_none_or(|identity| identity == expected)
+    }
+
+    /// Whether everything in the file was written for one host, whichever, by one that came to its end: the header is
+    /// whole, and so are all frames as far as their headers tell.
+    pub fn is_whole(&self) -> bool {
+        self.header_good && self.damage.is_empty() && self.identity.is_some()
     }
 
     /// Offset of the first block whose bytes are not what was written; reads all of them.
@@ -340,8 +357,9 @@ pub fn index(bytes: &Bytes) -> Index {
     let header_end = index.file_bytes.min(HEADER_BYTES as u64);
     let halves = Header::halves(bytes);
     index.identity = match halves[0].or(halves[1]) {
-        Some(header) if header.is_newer() => {
-            let Header { version, flags, .. } = header;
+        Some(header) if header.is_other() => {
+            let Header { version, flags, lineage, .. } = header;
+            (index.lineage, index.other_release) = (Some(lineage), Some(OtherRelease { version, flags }));
             index.note(0..index.file_bytes, BlockFileDamage::Newer { version, flags });
             return index;
         }

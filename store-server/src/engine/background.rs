@@ -5,13 +5,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use store_core::stamp::Stamp;
 use store_wal::{RemoveError, Until};
 
 use super::Engine;
 use super::answer::StopReport;
 use super::open::describe;
 use super::options::WalSync;
-use super::save::{Saved, Seal};
+use super::save::{Saved, Seal, safe};
 use super::waiting::Phase;
 
 /// How often maintenance looks whether something is due.
@@ -125,7 +126,7 @@ impl Engine {
             }
         });
         if self.waiting.is_drained() {
-            self.finish_loading();
+            self.finish_loading(&tail);
         }
     }
 
@@ -170,6 +171,12 @@ impl Engine {
                 }
                 Err(e) => problems.push(format!("the log could not be removed: {}", describe(&e))),
             }
+        }
+        let unread = self.hosts_unread();
+        if unread > 0 {
+            problems.push(format!(
+                "the directories of {unread} hosts could not be listed: what came for them meanwhile is in the log"
+            ));
         }
         StopReport { problems }
     }
@@ -234,7 +241,7 @@ impl Engine {
     }
 
     fn is_all_saved(&self) -> bool {
-        self.store.all_hosts().iter().all(|host| host.lock().safe() == store_core::stamp::Stamp::MAX)
+        self.store.all_hosts().iter().all(|host| safe(host) == Stamp::MAX)
     }
 }
 

@@ -21,6 +21,7 @@ use super::options::FileFormat;
 use super::problems::Grade;
 use super::save::{Saved, Seal};
 use super::waiting::Phase;
+use store_wal::Until;
 
 /// A dump that this process has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,8 +114,12 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready {
             return saved;
         }
+        self.log.flush(Until::Written).ok();
+        if !self.restamp_lost() {
+            return saved;
+        }
         self.seal(Seal::All);
-        let _one_at_a_time = self.saver();
+        let one_at_a_time = self.saver();
         let hosts = self.store.all_hosts();
         let written = map_hosts(&hosts, self.options.num_workers, |host| self.dump_one(host));
         for (host, written) in hosts.iter().zip(written) {
@@ -131,6 +136,8 @@ impl Engine {
         self.counters.blocks_saved.add(saved.blocks);
         self.counters.saves_failed.add(saved.failed);
         self.counters.saves.add(1);
+        drop(one_at_a_time);
+        self.settle();
         saved
     }
 

@@ -20,9 +20,9 @@ use store_core::host::{Host, HostState};
 use store_core::import::{Import, ImportRun};
 use store_core::record::RawSample;
 use store_core::row::Rows;
-use store_core::shape::{Shape, ShapeHash};
+use store_core::shape::{Column, Shape, ShapeHash};
 use store_core::stamp::Stamp;
-use store_wal::v1;
+use store_wal::{LogPos, v1};
 
 use super::Engine;
 use super::open::{describe, front_of};
@@ -39,6 +39,8 @@ pub(super) struct OnDisk {
     pub(super) sources: Vec<PathBuf>,
     /// The original's log, and whether every byte of it was an intact record.
     pub(super) current_wal: Option<(PathBuf, bool)>,
+    /// Whether some of these were written under another name of the host.
+    pub(super) is_renamed: bool,
     /// Block files, while dumps are written in their place, and what is to become of them then.
     pub(super) block_files: Vec<(PathBuf, Then)>,
     /// Files that others took the place of, and that are to go: until they did the host counts as unsaved in json and
@@ -97,10 +99,24 @@ impl OnDisk {
 
 /// A block file of the host, indexed.
 pub(super) struct Indexed {
-    path: PathBuf,
+    pub(super) path: PathBuf,
+    /// What is in it; of the blocks only those that rank among ours by their `as_of`.
     pub(super) index: Index,
     /// Whether it is mapped rather than read.
-    mapped: bool,
+    pub(super) mapped: bool,
+    /// Blocks of other stores, or of a log that is lost: they rank below everything of ours.
+    pub(super) below: Vec<blockfile::Found>,
+    /// Floors of another store: they hide what is in that store's blocks.
+    pub(super) floors_below: Vec<blockfile::FoundFloors>,
+    /// Whether it was written under another name: the directory was renamed since.
+    pub(super) renamed: bool,
+}
+
+impl Indexed {
+    /// Whether the file is to be written again, and goes then.
+    pub(super) fn is_source(&self) -> bool {
+        self.renamed || !self.below.is_empty() || !self.floors_below.is_empty()
+    }
 }
 
 /// A host while it is read.
@@ -117,8 +133,12 @@ pub(super) struct Loading<'a> {
     /// Blocks of other histories of this host: they were numbered, or their slots counted, independently of each
     /// other. Taken by name and time, like values of another format.
     pub(super) strangers: Vec<Arc<Block>>,
+    /// The greatest position of a lost log that was found.
+    pub(super) lost: Option<LogPos>,
     /// Files that the disk does not give just now.
     pub(super) unreadable: Vec<PathBuf>,
+    /// Nobody can say now what lies in the directory: the disk does not list it, or another release wrote there.
+    pub(super) unlisted: bool,
 }
 
 /// How often the files of a host are tried to be read, while samples for it wait.
@@ -130,9 +150,9 @@ const LOAD_PAUSE: Duration = Duration::from_millis(250);
 impl Engine {
     /// Reads everything, on this thread.
     pub fn load_all(&self) {
-        let tail = self.index_log();
+        let tail = Arc::new(self.index_log());
         while self.load_next(&tail) {}
-        self.finish_loading();
+        self.finish_loading(&tail);
     }
 
     /// Reads the log's tail; every host is known afterwards.
@@ -148,8 +168,8 @@ impl Engine {
         for (cluster, host) in tail.hosts() {
             if self.store.found_host(cluster, host).is_err() {
                 let dir = self.options.directory.join(cluster).join(host);
-                let what = "more hosts than allowed: its log rows are not replayed";
-                self.counters.trouble(Grade::Error, what, &dir, "limits.hosts");
+                let what = "more hosts than there are numbers: its log rows are not replayed";
+                self.counters.trouble(Grade::Error, what, &dir, "2^32 hosts");
             }
         }
         self.store.set_hosts_begin_loading(false);
@@ -169,7 +189,8 @@ impl Engine {
     }
 
     /// To be called once when every host is loaded.
-    pub(super) fn finish_loading(&self) {
+    pub(super) fn finish_loading(&self, tail: &Arc<LogTail>) {
+        self.keep_trying(tail);
         self.find_newest();
         self.stand_in_for_clock();
         if self.found_unsynced.load(Ordering::Relaxed) {
@@ -177,6 +198,7 @@ impl Engine {
         }
         self.waiting.finish();
         self.tell_problems();
+        self.vouch();
         self.prune();
         let (hosts, series) = (self.store.host_count(), self.store.series());
         tracing::info!(hosts, series, "everything is loaded");
@@ -202,10 +224,14 @@ impl Engine {
         }
     }
 
-    fn load_host(&self, host: &Arc<Host>, tail: &LogTail) {
+    /// Loads a host; false if its directory cannot be listed: then it goes on to be one that is loading.
+    pub(super) fn load_host(&self, host: &Arc<Host>, tail: &LogTail) -> bool {
         let mut loading = Loading::new(self, host, tail);
         for tries_left in (0..LOAD_TRIES).rev() {
             loading.read_files();
+            if loading.unlisted {
+                return false;
+            }
             if loading.unreadable.is_empty() {
                 break;
             }
@@ -218,7 +244,10 @@ impl Engine {
             }
         }
         loading.replay();
-        let Loading { state: loaded, on_disk, .. } = loading;
+        let Loading { state: loaded, on_disk, lost, .. } = loading;
+        if lost.is_some() || on_disk.is_renamed {
+            self.unsettled().enter(host, lost);
+        }
         if !on_disk.is_empty() {
             self.on_disk().insert(host.number(), on_disk);
         }
@@ -233,6 +262,7 @@ impl Engine {
         self.store.add_series(state.shape().columns().len() - before);
         drop(state);
         host.notify_loaded();
+        true
     }
 
     /// Puts a host ahead in the queue if it still waits.
@@ -274,7 +304,9 @@ impl<'a> Loading<'a> {
             bytes: HashMap::new(),
             blocks: Vec::new(),
             strangers: Vec::new(),
+            lost: None,
             unreadable: Vec::new(),
+            unlisted: false,
         }
     }
 
@@ -288,11 +320,13 @@ impl<'a> Loading<'a> {
     fn read_files(&mut self) {
         let dir = self.engine.host_dir(self.host);
         let disk = &*self.engine.disk;
-        let listed = match HostFiles::list(disk, &dir) {
+        // An error may be one of a moment: descriptors that others hold.
+        let listed = match HostFiles::list(disk, &dir).or_else(|_| HostFiles::list(disk, &dir)) {
             Ok(listed) => listed,
             Err(e) if e.source.kind() == io::ErrorKind::NotFound => return,
             Err(e) => {
-                self.cannot_read(&dir, &e.source);
+                tracing::warn!(path = %dir.display(), error = %describe(&e), "directory cannot be listed: tried again");
+                self.unlisted = true;
                 return;
             }
         };
@@ -301,7 +335,7 @@ impl<'a> Loading<'a> {
         self.engine.counters.foreign_files.add((listed.foreign.len() + listed.unnumbered.len()) as u64);
         let oldest = self.engine.oldest();
         let loaded = load_listed(disk, &dir, &listed, oldest);
-        let mut imports = Vec::new();
+        let mut import = Import::default();
         for unreadable in &loaded.unreadable {
             let why = describe(unreadable);
             if unreadable.is_damage() {
@@ -313,20 +347,23 @@ impl<'a> Loading<'a> {
         for file in loaded.files {
             self.engine.counters.infinite_values.add(file.content.infinite);
             self.on_disk.sources.push(file.path);
-            imports.extend(file.content.dump.runs);
+            for run in file.content.dump.runs {
+                let metric = self.engine.store.metric_from_file(&run.metric, run.frequency_s);
+                let (base, frequency_s, values) = (run.base, run.frequency_s, run.values);
+                import.push(ImportRun { path: run.path.into(), metric, base, frequency_s, values });
+            }
         }
         let files = self.index_block_files(&loaded.not_version_1);
+        if self.unlisted {
+            return;
+        }
         self.take_shapes(&files, oldest);
-        self.take_blocks(&files, oldest);
+        self.import_below(&files, &mut import, oldest);
+        self.take_blocks(&files, oldest, &mut import);
         // Behind the blocks: those of other histories say which columns there are.
         self.take_floors_of_files(&files, oldest);
-        let mut import = Import::default();
-        for run in imports {
-            let metric = self.engine.store.metric_from_file(&run.metric, run.frequency_s);
-            let (base, frequency_s, values) = (run.base, run.frequency_s, run.values);
-            import.push(ImportRun { path: run.path.into(), metric, base, frequency_s, values });
-        }
         let taken = import.build(&self.engine.store, &mut self.state, oldest);
+        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
         self.engine.counters.imported_values.add(taken);
         if listed.current_wal {
             self.import_current_wal(&dir.join(CURRENT_WAL), oldest);
@@ -356,7 +393,9 @@ impl<'a> Loading<'a> {
             let front = self.engine.disk.read_front(&path, blockfile::HEADER_BYTES).unwrap_or_default();
             let is_list = name.as_encoded_bytes().strip_prefix(SUPERSEDED.as_bytes());
             let is_list = is_list.is_some_and(|rest| rest.starts_with(b"."));
-            if is_list || front_of(&front).lineage == Some(self.engine.lineage) {
+            let index = front_of(&front);
+            let is_ours = index.lineage == Some(self.engine.lineage) && index.other_release.is_none();
+            if is_list || is_ours {
                 if let Err(e) = self.engine.disk.remove(&path) {
                     let what = "half-written file could not be removed";
                     self.engine.counters.trouble(Grade::Warning, what, &path, &e.to_string());
@@ -388,9 +427,12 @@ impl<'a> Loading<'a> {
                 continue;
             }
             let index = blockfile::index(&bytes);
-            if !index.is_of(&self.engine.host_dir(self.host), self.engine.lineage) {
-                // Misplaced, or what a crash left where a new file was not written yet.
-                self.engine.set_aside(path, "written for another host");
+            if let Some(other) = index.other_release {
+                self.note_other_release(path, index.lineage, other);
+                continue;
+            }
+            let renamed = !index.is_of(&self.engine.host_dir(self.host), self.engine.lineage);
+            if renamed && !self.may_be_taken(path, &index) {
                 continue;
             }
             if index.shapes.is_empty() && index.blocks.is_empty() && index.floors.is_empty() {
@@ -405,8 +447,16 @@ impl<'a> Loading<'a> {
                 let why = format!("{} bytes at byte {}", damage.bytes, damage.offset);
                 self.engine.counters.trouble(Grade::Warning, "damaged in part", path, &why);
             }
-            files.push(Indexed { path: path.clone(), index, mapped });
+            files.push(self.sorted(Indexed {
+                path: path.clone(),
+                index,
+                mapped,
+                below: Vec::new(),
+                floors_below: Vec::new(),
+                renamed,
+            }));
         }
+        self.note_renamed(&files);
         self.drop_superseded(&mut files);
         files
     }
@@ -417,10 +467,10 @@ impl<'a> Loading<'a> {
         if files.len() < 2 {
             return;
         }
-        let whole: Vec<&Indexed> =
-            files.iter().filter(|file| file.index.rolled && file.index.first_bad_block().is_none()).collect();
-        let superseded: Vec<PathBuf> = files
-            .iter()
+        let is_whole = |file: &&Indexed| file.index.rolled && file.index.first_bad_block().is_none();
+        let ours = || files.iter().filter(|file| !file.is_source());
+        let whole: Vec<&Indexed> = ours().filter(is_whole).collect();
+        let superseded: Vec<PathBuf> = ours()
             .filter(|file| whole.iter().any(|rolled| roll::supersedes(&rolled.index, &file.index)))
             .map(|file| file.path.clone())
             .collect();
@@ -438,16 +488,23 @@ impl<'a> Loading<'a> {
         self.tail.frames(self.host.cluster(), self.host.name())
     }
 
-    fn take_blocks(&mut self, files: &[Indexed], oldest: i64) {
+    fn take_blocks(&mut self, files: &[Indexed], oldest: i64, import: &mut Import) {
         let s = stamp(self.engine.log.start());
         let mut found: Vec<Arc<Block>> = Vec::new();
+        // What is to be saved again, because its file goes.
+        let mut again: Vec<Arc<Block>> = Vec::new();
         let mut newest = i64::MIN;
         for file in files {
             let then = if file.index.is_readable() { Then::Remove } else { Then::SetAside };
-            self.on_disk.block_files.push((file.path.clone(), then));
-            let ours = file.index.lineage == Some(self.engine.lineage);
             let (blocks, bytes) = (&file.index.blocks, file.index.file_bytes);
-            if !file.index.rolled {
+            if file.is_source() {
+                self.note_source(file);
+            } else {
+                self.on_disk.block_files.push((file.path.clone(), then));
+            }
+            if file.is_source() {
+                // It goes before anything is rolled.
+            } else if !file.index.rolled {
                 self.on_disk.unrolled.add_file(blocks.len(), bytes, self.engine.clock.now_s());
             } else if let Some(end) = blocks.iter().map(|found| found.header.end()).max()
                 && end > newest
@@ -469,9 +526,12 @@ impl<'a> Loading<'a> {
                     Ok(block) if block.header().as_of >= s && !block.check() => {
                         self.engine.counters.blocks_damaged.add(1);
                     }
-                    // Blocks of another lineage rank below all of ours.
-                    Ok(block) if !ours => found.push(Arc::new(block.restamped(Stamp::ZERO))),
-                    Ok(block) => found.push(Arc::new(block)),
+                    Ok(block) => {
+                        found.push(Arc::new(block));
+                        if file.is_source() {
+                            again.extend(found.last().cloned());
+                        }
+                    }
                     Err(e) => {
                         let why = format!("at byte {}: {e}", entry.offset);
                         self.engine.counters.trouble(Grade::Error, "block cannot be used", &file.path, &why);
@@ -486,7 +546,7 @@ impl<'a> Loading<'a> {
                 host = self.host.name(),
                 "block files of more than one history: taken together by name and time"
             );
-            self.import_strangers(found, files, oldest);
+            self.import_strangers(found, files, import);
             return;
         }
         for block in found {
@@ -511,9 +571,13 @@ impl<'a> Loading<'a> {
             for (at, block) in blocks.iter().enumerate() {
                 let covered = blocks[at + 1..].iter().any(|newer| covers(newer, block));
                 if !covered {
-                    let first = block.header().as_of >= s;
+                    let goes = again.iter().any(|other| Arc::ptr_eq(other, block));
                     // The page cache may be all there is of a block that was saved while the power went.
-                    let state = if first { BlockState::Unsaved { first: s } } else { BlockState::Saved };
+                    let state = if goes || block.header().as_of >= s {
+                        BlockState::Unsaved { first: s }
+                    } else {
+                        BlockState::Saved
+                    };
                     self.state.buffers_mut()[buffer].insert(Arc::clone(block), state);
                 }
             }
@@ -522,27 +586,14 @@ impl<'a> Loading<'a> {
 
     /// Blocks of several histories become values of another format, the newest `as_of` above the others. Their
     /// files go when what was made of them is saved.
-    fn import_strangers(&mut self, mut blocks: Vec<Arc<Block>>, files: &[Indexed], oldest: i64) {
-        let mut import = Import::default();
+    fn import_strangers(&mut self, mut blocks: Vec<Arc<Block>>, files: &[Indexed], import: &mut Import) {
         blocks.sort_by_key(|block| block.header().as_of);
         for block in &blocks {
-            let (header, shape) = (block.header(), block.shape());
-            for index in 0..header.columns {
-                let number = shape.buffers()[usize::from(header.buffer)].columns[index as usize];
-                let column = &shape.columns()[number as usize];
-                import.push(ImportRun {
-                    path: column.path.clone(),
-                    metric: column.metric,
-                    base: header.base,
-                    frequency_s: header.grid.frequency_s,
-                    values: block.column(index),
-                });
-            }
+            push_runs(import, block, |_, _| ());
         }
-        import.build(&self.engine.store, &mut self.state, oldest);
-        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
         self.strangers = blocks;
-        self.on_disk.sources.extend(files.iter().map(|file| file.path.clone()));
+        let others = files.iter().filter(|file| !file.is_source());
+        self.on_disk.sources.extend(others.map(|file| file.path.clone()));
     }
 
     /// The original's log: its records are samples like any other, below everything of ours.
@@ -585,6 +636,24 @@ impl<'a> Loading<'a> {
             buffer.seal_frozen(&shape);
             buffer.mark_imported();
         }
+    }
+}
+
+/// Adds the values of a block by the names of its series, once `change` has seen each column and its values.
+pub(super) fn push_runs(import: &mut Import, block: &Block, mut change: impl FnMut(&Column, &mut [f32])) {
+    let (header, shape) = (block.header(), block.shape());
+    for index in 0..header.columns {
+        let number = shape.buffers()[usize::from(header.buffer)].columns[index as usize];
+        let column = &shape.columns()[number as usize];
+        let mut values = block.column(index);
+        change(column, &mut values);
+        import.push(ImportRun {
+            path: column.path.clone(),
+            metric: column.metric,
+            base: header.base,
+            frequency_s: header.grid.frequency_s,
+            values,
+        });
     }
 }
 

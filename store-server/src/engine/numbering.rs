@@ -84,9 +84,10 @@ impl Loading<'_> {
     /// Floors of files that hide anything still; those of other histories go by name, like their blocks.
     pub(super) fn take_floors_of_files(&mut self, files: &[Indexed], oldest: i64) {
         let s = stamp(self.engine.log.start());
-        // The files of several histories go.
-        let saved = self.strangers.is_empty();
-        for found in files.iter().flat_map(|file| &file.index.floors) {
+        let floors = files.iter().flat_map(|file| file.index.floors.iter().map(move |found| (file, found)));
+        for (file, found) in floors {
+            // Those of several histories go too.
+            let saved = self.strangers.is_empty() && !file.is_source();
             let floors: Vec<_> =
                 found.floors.iter().filter(|(_, before)| *before > oldest).copied().collect();
             if floors.is_empty() {

@@ -141,6 +141,19 @@ pub enum OpenError {
         /// What was tried, and what the system says.
         what: String,
     },
+    /// A file of this store was written by another release, and this one cannot read it. Nothing was changed.
+    #[error(
+        "{path} was written in version {version}, and this release reads version {reads}: start the release that wrote \
+         it, or move the files of that version away"
+    )]
+    Version {
+        /// The first such file that was found.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The version that this release reads and writes.
+        reads: u32,
+    },
     /// Another process has the directory.
     #[error("the checkpoint directory {directory} is in use by another process")]
     Locked {

@@ -102,7 +102,8 @@ impl Engine {
         let (shape, floors) = {
             let state = host.lock();
             let all_saved = state.floors().unsaved().is_empty() && state.blocks_are_saved();
-            if state.is_loading() || !all_saved {
+            let goes = self.on_disk().get(&host.number()).is_some_and(|on_disk| !on_disk.sources.is_empty());
+            if state.is_loading() || !all_saved || goes {
                 return 0;
             }
             let floors: Vec<_> = state.floors().iter().map(|floor| (floor.column, floor.before)).collect();
@@ -248,10 +249,15 @@ impl Engine {
         for file in files.iter().filter(|file| !file.json) {
             let path = dir.join(&file.name);
             let Ok(front) = self.disk.read_front(&path, blockfile::HEADER_BYTES) else { continue };
-            if !blockfile::is_block_file(&front) {
+            let index = front_of(&front);
+            // What is of another store or release, or was written under another name, is none of ours to merge.
+            let ours = index.lineage.is_none_or(|lineage| lineage == self.lineage)
+                && index.other_release.is_none()
+                && index.is_of(dir, self.lineage);
+            if !blockfile::is_block_file(&front) || !ours {
                 continue;
             }
-            if !front_of(&front).rolled {
+            if !index.rolled {
                 sources.push(path);
             } else if let Some((seconds, to)) = self.span(&path)
                 && newest.as_ref().is_none_or(|(_, known, _)| to > *known)

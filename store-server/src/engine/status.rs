@@ -132,6 +132,11 @@ impl Counters {
                 "the log ends in an unfinished record, as a kill may leave it: left out"
             );
         }
+        for unreadable in &tail.report.unreadable {
+            tracing::error!(path = %unreadable.path.display(), error = %unreadable.source,
+                "log segment that cannot be read: what is in it is not served, and it is kept");
+            self.problem("log segment cannot be read", &unreadable.path);
+        }
         for range in &tail.report.damaged {
             tracing::warn!(path = %range.path.display(), offset = range.offset, bytes = range.bytes,
                 "damage in the log: frames around it are replayed");
@@ -381,7 +386,7 @@ impl Engine {
             loaded: self.waiting.phase() == Phase::Ready,
             condition: self.condition(),
             at_risk: self.at_risk(),
-            hosts_loading: self.waiting.left(),
+            hosts_loading: self.waiting.left() + self.hosts_unread(),
             hosts: self.store.host_count(),
             series: self.store.series(),
             metrics: self.store.catalog().len(),

@@ -8,6 +8,8 @@ mod crash;
 mod golden;
 mod ground;
 mod http;
+mod identity;
+mod known_hosts;
 mod process;
 mod regressions;
 mod restart;

@@ -190,14 +190,16 @@ fn segments_of_another_lineage_are_set_aside() {
     let engine = site.start();
     fill(&engine, "h", "load", T, 10, 30, 1);
     stop(engine);
-    for segment in site.segments() {
-        site.disk.take(segment).unwrap();
-    }
-    let foreign: Vec<Vec<u8>> =
-        other.segments().into_iter().map(|at| other.disk.contents(at).unwrap()).collect();
-    for segment in other.segments() {
-        site.disk.put(&segment, other.disk.contents(&segment).unwrap()).unwrap();
-    }
+    let foreign = other.segments().split_off(2);
+    assert!(site.segments().iter().all(|ours| !foreign.contains(ours)) && !foreign.is_empty());
+    let foreign: Vec<Vec<u8>> = foreign
+        .iter()
+        .map(|at| {
+            let bytes = other.disk.contents(at).unwrap();
+            site.disk.put(at, bytes.clone()).unwrap();
+            bytes
+        })
+        .collect();
     let engine = site.start();
     assert_eq!(values(&engine, "h", "load"), filled(T, 10, 30, 1));
     assert_eq!(engine.hosts("c").unwrap(), ["h"]);
@@ -210,6 +212,34 @@ fn segments_of_another_lineage_are_set_aside() {
     stop(engine);
     let left = site.disk.files();
     assert!(foreign.iter().all(|bytes| left.values().any(|left| left == bytes)), "foreign bytes are gone");
+}
+
+#[test]
+fn a_log_with_whole_frames_is_the_one_of_the_directory_whatever_lies_beside_it() {
+    let other = Site::new();
+    let engine = other.start();
+    fill(&engine, "h", "load", T, 10, 30, 5001);
+    fill(&engine, "only", "load", T, 10, 30, 5001);
+    drop(engine);
+    let site = Site::new();
+    let engine = site.start();
+    fill(&engine, "h", "load", T + 200, 10, 30, 1);
+    stop(engine);
+    for segment in site.segments() {
+        site.disk.take(segment).unwrap();
+    }
+    for segment in other.segments() {
+        site.disk.put(&segment, other.disk.contents(&segment).unwrap()).unwrap();
+    }
+    // What only the log holds cannot be had anywhere else; what the files hold stays, below it.
+    let mut all = filled(T + 200, 10, 30, 1);
+    all.extend(filled(T, 10, 30, 5001));
+    for _ in 0..2 {
+        let engine = site.start();
+        assert_eq!(values(&engine, "h", "load"), all);
+        assert_eq!(values(&engine, "only", "load"), filled(T, 10, 30, 5001));
+        stop(engine);
+    }
 }
 
 #[test]
