@@ -151,6 +151,8 @@ pub struct Index {
     pub file_bytes: u64,
     /// Whose history the file belongs to; `None` if its header is lost.
     pub lineage: Option<Lineage>,
+    /// The release that wrote the file, if this one does not read what it writes: nothing but the header was looked at.
+    pub other_release: Option<OtherRelease>,
     /// Whether the file says that it was made by a roll.
     pub rolled: bool,
     /// Whether one half of the header at least is whole.
@@ -165,6 +167,15 @@ pub struct Index {
     pub damage: Vec<DamagedRange>,
     /// Whose file it is: what the header, or without one the frames, were written under.
     identity: Option<u32>,
+}
+
+/// What tells that another release wrote a file: it is to be left as it is, whoever's it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OtherRelease {
+    /// Version in the header.
+    pub version: u16,
+    /// Flags in the header.
+    pub flags: u16,
 }
 
 /// A block of a file.
@@ -265,13 +276,19 @@ impl Found {
 
 impl Index {
     /// Whether the file was written for the host of this directory: by the names of its last two levels, cluster
-    /// and host. One that was not is to be set aside, whatever is in it: it was misplaced, or it is what a crash
-    /// left where a new file was not written yet.
+    /// and host. One that was not was renamed with its directory, or misplaced, or it is what a crash left where a new
+    /// file was not written yet.
     ///
     /// Without a header the lineage is not known, and has to be said: `lineage` is that of the store.
     pub fn is_of(&self, host_dir: &Path, lineage: Lineage) -> bool {
         let expected = identity(self.lineage.unwrap_or(lineage), host_dir);
         self.identity.is_none_or(|identity| identity == expected)
+    }
+
+    /// Whether everything in the file was written for one host, whichever, by one that came to its end: the header is
+    /// whole, and so are all frames as far as their headers tell.
+    pub fn is_whole(&self) -> bool {
+        self.header_good && self.damage.is_empty() && self.identity.is_some()
     }
 
     /// What a write that did not end left at the end of the file: a frame that was cut, or bytes that are none.

@@ -83,6 +83,11 @@ fn set_aside_name(name: &[u8]) -> Option<&[u8]> {
     (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit)).then_some(first)
 }
 
+/// Whether a directory has the name of something that was set aside: it is neither cluster nor host.
+fn is_set_aside(name: &str) -> bool {
+    set_aside_name(name.as_bytes()).is_some()
+}
+
 /// The kind of a `.json` or `.bin`; `None` for every other ending.
 fn numbered(name: &[u8]) -> Option<NameKind> {
     let (stem, kind): (_, fn(i64) -> NameKind) = match name.strip_suffix(b".json") {
@@ -218,7 +223,7 @@ pub struct HostDirs {
     /// In the order of cluster, then host. The names are as the disk has them; whether a store takes them is
     /// for the caller to check.
     pub hosts: Vec<HostDir>,
-    /// Files, links and names that are not UTF-8, where a cluster or a host directory is expected.
+    /// Files, links, names that are not UTF-8 and `*.corrupt-<n>`, where a cluster or a host directory is expected.
     pub strays: Vec<PathBuf>,
     /// Cluster directories that could not be listed.
     pub unlisted: Vec<ListError>,
@@ -235,6 +240,7 @@ impl HostDirs {
             let path = dir.join(&name);
             match (kind, name.into_string()) {
                 (EntryKind::Dir, Ok(name)) if name == LOG_DIR => {}
+                (EntryKind::Dir, Ok(name)) if is_set_aside(&name) => found.strays.push(path),
                 (EntryKind::Dir, Ok(cluster)) => found.list_cluster(disk, &cluster, &path),
                 _ => found.strays.push(path),
             }
@@ -250,7 +256,7 @@ impl HostDirs {
         for Entry { name, kind } in entries {
             let path = dir.join(&name);
             match (kind, name.into_string()) {
-                (EntryKind::Dir, Ok(host)) => {
+                (EntryKind::Dir, Ok(host)) if !is_set_aside(&host) => {
                     self.hosts.push(HostDir { cluster: cluster.into(), host: host.into(), path });
                 }
                 _ => self.strays.push(path),

@@ -16,6 +16,13 @@ use crate::stamp::Stamp;
 /// Rows that the next head takes before the frozen one is encoded, so that late samples find it still in rows.
 pub const GRACE_ROWS: u32 = 8;
 
+/// Whether a block is encoded once more though no bit of it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rewrite {
+    IfChanged,
+    Always,
+}
+
 /// A block and where else its rows are.
 #[derive(Debug, Clone)]
 pub struct Held {
@@ -300,7 +307,7 @@ impl Buffer {
         let patches: Vec<_> =
             patches.into_iter().map(|(at, rows)| (*self.blocks[at].block.header(), rows)).collect();
         for (header, rows) in patches {
-            self.patch(header.grid, header.base, header.end(), &rows, stamp, context);
+            self.patch(header.grid, header.base, header.end(), &rows, stamp, context, Rewrite::IfChanged);
         }
         // Stable: of two rows for one slot the later counts.
         uncovered.sort_by_key(|row| (row.anchor, row.slot));
@@ -314,7 +321,8 @@ impl Buffer {
             let (here, behind) = rest.split_at(run);
             let end = here.last().map_or(slot, |row| row.slot) + step;
             let (base, end) = self.joined(anchor, slot, end);
-            self.patch(Grid { anchor, frequency_s: self.frequency_s }, base, end, here, stamp, context);
+            let grid = Grid { anchor, frequency_s: self.frequency_s };
+            self.patch(grid, base, end, here, stamp, context, Rewrite::IfChanged);
             rest = behind;
         }
     }
@@ -391,7 +399,8 @@ impl Buffer {
     }
 
     /// Puts one block over `[base, end)`: what blocks hold there now, each slot of its winner, with `rows` on
-    /// top. Blocks that lie wholly inside go; nothing happens if no bit changes.
+    /// top. Blocks that lie wholly inside go.
+    #[expect(clippy::too_many_arguments, reason = "a range, what is put there, and when")]
     fn patch(
         &mut self,
         grid: Grid,
@@ -400,6 +409,7 @@ impl Buffer {
         rows: &[&Row],
         stamp: Stamp,
         context: &Context<'_>,
+        rewrite: Rewrite,
     ) {
         let slots = ((end - base) / i64::from(grid.frequency_s)) as u32;
         let mut table = Table::new(grid, self.number, base, slots, self.columns(context.shape));
@@ -418,7 +428,7 @@ impl Buffer {
                 first = first.min(older);
             }
         }
-        let mut changed = under.is_empty();
+        let mut changed = rewrite == Rewrite::Always || under.is_empty();
         for row in rows {
             for &(column, value) in &row.cells {
                 changed |= table.write(row.slot, column, value);
@@ -444,6 +454,17 @@ impl Buffer {
         }
         self.note_removed();
         self.insert(Arc::new(block), BlockState::Unsaved { first });
+    }
+
+    /// Gives the blocks that are not saved the stamp of this moment, up to which everything was applied that they are
+    /// to hold. What lies below them in the same slots is taken in, so that nobody need know how it ranked.
+    pub fn stamp_anew(&mut self, stamp: Stamp, context: &Context<'_>) {
+        let unsaved = self.blocks.iter().filter(|held| held.state != BlockState::Saved);
+        let unsaved: Vec<_> = unsaved.map(|held| *held.block.header()).collect();
+        for header in unsaved {
+            let (base, end) = (header.base, header.end());
+            self.patch(header.grid, base, end, &[], stamp, context, Rewrite::Always);
+        }
     }
 
     /// The log is needed from here on for this buffer: the least of head, frozen head and unsaved blocks.

@@ -180,6 +180,15 @@ impl Host {
             state.buffers[usize::from(group[0].buffer)].apply_late(group, stamp, &context);
         }
     }
+
+    /// Gives every block that is not saved the stamp of this moment: see [`Buffer::stamp_anew`].
+    pub fn stamp_anew(&self, state: &mut HostState, stamp: Stamp, now: Timestamp) {
+        let shape = Arc::clone(&state.shape);
+        let context = Context { shape: &shape, first_head_rows: self.first_head_rows, now };
+        for buffer in &mut state.buffers {
+            buffer.stamp_anew(stamp, &context);
+        }
+    }
 }
 
 fn is_sound(row: RowView<'_>, shape: &Shape) -> bool {

@@ -1,6 +1,6 @@
 //! [`Store`]: all hosts, and what they share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::shape::{NewColumn, Shape, ShapeHash};
 pub struct Limits {
     /// The longest name, in bytes; at most 255.
     pub name_bytes: usize,
-    /// The most hosts.
+    /// The most hosts that senders may bring it to. What is on disk or in the log is taken whatever the number.
     pub hosts: usize,
     /// The most series that senders may bring it to. What files and logs hold is taken whatever the number.
     pub series: usize,
@@ -54,6 +54,8 @@ struct HostTable {
     clusters: BTreeMap<Box<str>, Cluster>,
     numbers: Vec<Option<Arc<Host>>>,
     count: usize,
+    /// Clusters of which nobody can say yet which hosts they have: new hosts of theirs begin as loading.
+    unlisted: BTreeSet<Box<str>>,
 }
 
 /// The shapes in use. No strong references: what no host and no block has any more goes.
@@ -192,6 +194,17 @@ impl Store {
         self.hosts_begin_loading.store(loading, Ordering::Relaxed);
     }
 
+    /// The clusters of which nobody can say yet which hosts they have: new hosts of theirs begin as loading, until a
+    /// later call leaves the cluster out.
+    pub fn set_unlisted(&self, clusters: BTreeSet<Box<str>>) {
+        self.hosts.write().unwrap_or_else(PoisonError::into_inner).unlisted = clusters;
+    }
+
+    /// Whether a cluster may have hosts that nobody knows yet.
+    pub fn is_unlisted(&self, cluster: &str) -> bool {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).unlisted.contains(cluster)
+    }
+
     /// Whether samples of a metric may be taken, without registering it.
     ///
     /// # Errors
@@ -322,10 +335,11 @@ impl Store {
         if self.series_room() <= before { Err(Refusal::Series) } else { self.create(cluster, name, None) }
     }
 
-    /// A host that was found on disk, entered as one that is to be loaded.
+    /// A host that was found on disk or in the log, entered as one that is to be loaded, whatever the limit: what was
+    /// acknowledged is not left out.
     ///
     /// # Errors
-    /// If that were one host too many.
+    /// If hosts run out of numbers, of which there are 2³².
     pub fn found_host(&self, cluster: &str, name: &str) -> Result<Arc<Host>, Refusal> {
         self.create(cluster, name, Some(true))
     }
@@ -336,10 +350,13 @@ impl Store {
         if let Some(host) = table.clusters.get(cluster).and_then(|hosts| hosts.get(name)) {
             return Ok(Arc::clone(host));
         }
-        if table.count >= self.limits.hosts {
+        let is_found = loading.is_some();
+        if !is_found && table.count >= self.limits.hosts {
             return Err(Refusal::Hosts);
         }
-        let loading = loading.unwrap_or_else(|| self.hosts_begin_loading.load(Ordering::Relaxed));
+        let may_have_more =
+            || self.hosts_begin_loading.load(Ordering::Relaxed) || table.unlisted.contains(cluster);
+        let loading = loading.unwrap_or_else(may_have_more);
         let number = u32::try_from(table.numbers.len()).map_err(|_| Refusal::Hosts)?;
         let host = Arc::new(Host::new(number, cluster, name, shape, loading));
         table.numbers.push(Some(Arc::clone(&host)));

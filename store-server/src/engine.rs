@@ -14,14 +14,17 @@
 mod answer;
 mod ask;
 mod background;
+mod block_files;
 mod checkpoint;
 mod ground;
 mod heal;
 mod horizon;
 mod jobs;
+mod lineage;
 mod load;
 mod maintain;
 mod numbering;
+mod on_disk;
 mod open;
 mod options;
 mod problems;
@@ -29,11 +32,14 @@ mod replay;
 mod roll;
 mod save;
 mod scribe;
+mod settle;
 mod status;
 mod tail;
+mod unlisted;
 mod vouching;
 mod waiting;
 mod watched;
+mod whose;
 mod write;
 
 use std::collections::HashMap;
@@ -48,7 +54,7 @@ use store_checkpoint::save::Saver;
 use store_core::host::{Host, Placing};
 use store_core::{Store, Timestamp};
 use store_disk::{Clock, Disk, Lineage};
-use store_wal::{Found, Log, LogPos, Until};
+use store_wal::{Found, Given, Log, LogPos, Until};
 
 pub use answer::{
     CleanupReport, DebugError, Durability, FirstBad, FreeError, Freed, HealthAnswer, HealthState,
@@ -69,9 +75,11 @@ use self::background::Background;
 use self::ground::Ground;
 use self::horizon::Horizon;
 use self::jobs::Jobs;
-use self::load::OnDisk;
+use self::on_disk::OnDisk;
 use self::scribe::{Announced, Scribe};
+use self::settle::Unsettled;
 use self::status::Counters;
+use self::unlisted::Pending;
 use self::waiting::Waiting;
 
 /// The store. Every call may block.
@@ -88,9 +96,15 @@ pub struct Engine {
     began: LogPos,
     /// Log segments of earlier processes, until they are replayed.
     found: Found,
+    /// Positions that what lies in files of ours may carry; others are of a log that is lost.
+    given: Given,
+    /// Hosts of which something was found that is to be written again before the log is relied upon.
+    unsettled: Mutex<Unsettled>,
     /// Whether the found segments could not be synced: the log is then written again once all is replayed.
     found_unsynced: AtomicBool,
     waiting: Waiting,
+    /// What could not be listed at the start. Taken before any other lock.
+    pending: Mutex<Pending>,
     counters: Counters,
     /// What lies in the directories of hosts, by number. Taken after no other lock.
     on_disk: Mutex<HashMap<u32, OnDisk>>,

@@ -64,6 +64,8 @@ pub(crate) struct State {
     lost: Vec<Range<LogPos>>,
     /// S: the log is needed from here on.
     pub(crate) start: LogPos,
+    /// Whether this process claims what is saved.
+    claimed: bool,
     pub(crate) counters: Counters,
 }
 
@@ -127,6 +129,17 @@ impl State {
         self.seed = seed;
         self.end = FIRST_END;
         self.opened = true;
+        if self.claimed {
+            self.push_log_start(self.start);
+        }
+    }
+
+    /// Says that what is saved may be relied upon: a LogStart that is not the first frame of its segment does. Later
+    /// segments say it too.
+    pub(crate) fn claim(&mut self) {
+        if !std::mem::replace(&mut self.claimed, true) && self.mode != Mode::Degraded {
+            self.push_log_start(self.start);
+        }
     }
 
     /// Remembers that no position from the last synced one to `until` is in the log.
@@ -201,6 +214,7 @@ impl Core {
             first: at,
             lost: Vec::new(),
             start,
+            claimed: false,
             counters: Counters { degradations: u64::from(!opened), ..Counters::default() },
         };
         Self { dir, lineage, options, state: Mutex::new(state), changed: Condvar::new() }

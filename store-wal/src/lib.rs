@@ -99,5 +99,5 @@ pub use crate::error::{CallError, CommitError, OpenError, RemoveError, ScanError
 pub use crate::log::{Appended, Log, LogOptions, Retired, Until};
 pub use crate::position::LogPos;
 pub use crate::replay::{DamagedRange, ReplayReport, Unreadable, replay};
-pub use crate::scan::{Foreign, ForeignKind, Found, scan, set_aside, sync_found};
+pub use crate::scan::{Foreign, ForeignKind, Found, Given, scan, set_aside, sync_found};
 pub use crate::stats::LogStats;

@@ -207,6 +207,21 @@ impl Log {
         self.core.lock().opened
     }
 
+    /// Says that nothing is saved under a position that this log did not give out: what is saved from here on may be
+    /// relied upon by the next start ([`Found::given`]). Need not be durable; the next start does more work without.
+    ///
+    /// Later segments of this process say it too. To be called before the first [`retire`](Log::retire), which says the
+    /// same.
+    pub fn claim(&self) {
+        self.core.lock().claim();
+    }
+
+    /// Makes sure that every segment that is opened from now on has a greater number than this: positions up to there
+    /// are known from elsewhere.
+    pub fn open_above(&self, number: u32) {
+        self.segments().open_above(number);
+    }
+
     /// Whether nothing is acknowledged at present: after an error, until a heal has finished.
     pub fn is_degraded(&self) -> bool {
         self.core.lock().mode != Mode::Healthy

@@ -50,8 +50,8 @@ pub(crate) struct Segment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderState {
     Whole(Lineage),
-    /// Written by a later release: its lineage stands where ours does, the rest is not ours to read.
-    Newer(u32),
+    /// Written by another release: its lineage stands where ours does, the rest is not ours to read.
+    Other(u32, Lineage),
     /// Neither half is whole, it names another number, or it could not be read. Frames behind it are found by
     /// the lineage of the other segments.
     Damaged,
@@ -78,6 +78,27 @@ pub enum ForeignKind {
     Name,
     /// A directory, a symbolic link or a device; left where it is.
     NotAFile,
+}
+
+/// Positions that processes of this log gave out and may have saved something under.
+///
+/// A process claims them once it has found nothing that is saved under a position of another log, or has put that right.
+/// What is saved under any other position is of a log that is lost: a log was restored that is older than the files
+/// beside it, or files came from a store that had gone another way since. It says nothing of this log's entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// What lies before is not in the log any more.
+    start: LogPos,
+    /// The length of each segment that somebody claimed.
+    ends: BTreeMap<u32, u64>,
+}
+
+impl Given {
+    /// Whether `position` is one of them.
+    pub fn contains(&self, position: LogPos) -> bool {
+        position < self.start
+            || self.ends.get(&position.segment()).is_some_and(|end| u64::from(position.offset()) < *end)
+    }
 }
 
 /// Looks at the directory of a log; a directory that is missing holds nothing.
@@ -133,7 +154,9 @@ pub fn scan(disk: &dyn Disk, dir: &Path) -> Result<Found, ScanError> {
 impl Segment {
     fn look_at(disk: &dyn Disk, path: PathBuf, number: u32) -> Self {
         let state = |front: &[u8]| match Header::decode(front) {
-            Some(header) if header.version != format::VERSION => HeaderState::Newer(header.version),
+            Some(header) if header.version != format::VERSION => {
+                HeaderState::Other(header.version, header.lineage)
+            }
             Some(header) if header.number == number => HeaderState::Whole(header.lineage),
             _ => HeaderState::Damaged,
         };
@@ -163,19 +186,14 @@ impl Segment {
     fn lineage(&self) -> Option<Lineage> {
         match self.header {
             HeaderState::Whole(lineage) => Some(lineage),
-            HeaderState::Newer(_) | HeaderState::Damaged => None,
+            HeaderState::Other(..) | HeaderState::Damaged => None,
         }
     }
 
     /// The frames of the segment under the seed of `lineage`, if it was read.
     fn frames(&self, lineage: Lineage, number: u32, check: Check) -> impl Iterator<Item = Frame<'_>> {
-        let frames = self.bytes.as_deref().map(|bytes| {
-            Frames::new(bytes, format::seed(lineage, number), format::HEADER_BYTES as u64, check)
-        });
-        frames.into_iter().flatten().filter_map(|item| match item {
-            Item::Frame(frame) => Some(frame),
-            Item::Damage { .. } => None,
-        })
+        let bytes = self.bytes.as_deref();
+        bytes.into_iter().flat_map(move |bytes| frames_of(bytes, lineage, number, check))
     }
 
     /// What the last LogStart of the segment names, if it was read and there is one.
@@ -186,12 +204,23 @@ impl Segment {
             .last()
     }
 
+    /// Whether the process that wrote the segment claimed what it and those before it saved. One that cannot be
+    /// read says nothing.
+    fn claims(&self, disk: &dyn Disk, lineage: Lineage, number: u32) -> bool {
+        let Some(bytes) = self.bytes.clone().or_else(|| self.read(disk).ok()) else { return false };
+        frames_of(&bytes, lineage, number, Check::HeaderOnly).any(|frame| {
+            frame.kind == format::KIND_LOG_START
+                && frame.offset > format::HEADER_BYTES as u64
+                && frame.verify()
+        })
+    }
+
     /// Whether the segment is, or may be, one of `lineage`.
     pub(crate) fn may_be_of(&self, lineage: Lineage) -> bool {
         match self.header {
             HeaderState::Whole(whose) => whose == lineage,
             HeaderState::Damaged => true,
-            HeaderState::Newer(_) => false,
+            HeaderState::Other(..) => false,
         }
     }
 
@@ -206,6 +235,15 @@ impl Segment {
         }
         Arc::clone(&self.unread)
     }
+}
+
+/// The intact frames of a segment's bytes.
+fn frames_of(bytes: &[u8], lineage: Lineage, number: u32, check: Check) -> impl Iterator<Item = Frame<'_>> {
+    let frames = Frames::new(bytes, format::seed(lineage, number), format::HEADER_BYTES as u64, check);
+    frames.filter_map(|item| match item {
+        Item::Frame(frame) => Some(frame),
+        Item::Damage { .. } => None,
+    })
 }
 
 impl Found {
@@ -227,6 +265,55 @@ impl Found {
     /// The lineage of the segment with the greatest number among those whose header is whole.
     pub fn lineage(&self) -> Option<Lineage> {
         self.segments.values().rev().find_map(Segment::lineage)
+    }
+
+    /// The lineages of which there is an intact frame, the one with the greatest number first.
+    pub fn lineages(&self) -> Vec<Lineage> {
+        let mut found = Vec::new();
+        for (&number, segment) in self.segments.iter().rev() {
+            if let Some(lineage) = segment.lineage()
+                && !found.contains(&lineage)
+                && segment.frames(lineage, number, Check::Payload).next().is_some()
+            {
+                found.push(lineage);
+            }
+        }
+        found
+    }
+
+    /// The first segment of `lineage` that was written in a version which this release does not read: its path and the
+    /// version.
+    pub fn other_version(&self, lineage: Lineage) -> Option<(&Path, u32)> {
+        self.segments.values().find_map(|segment| match segment.header {
+            HeaderState::Other(version, whose) if whose == lineage => Some((&*segment.path, version)),
+            _ => None,
+        })
+    }
+
+    /// The lineage of the segment with the greatest number among those of versions which this release does not read.
+    pub fn lineage_of_other_version(&self) -> Option<Lineage> {
+        self.segments.values().rev().find_map(|segment| match segment.header {
+            HeaderState::Other(_, lineage) => Some(lineage),
+            HeaderState::Whole(_) | HeaderState::Damaged => None,
+        })
+    }
+
+    /// The positions of `lineage` that what was saved may carry, for a log that begins at `start`: see [`Given`].
+    ///
+    /// Reads segments from the greatest back to the first that claims, mostly one that was read already.
+    pub fn given(&self, disk: &dyn Disk, lineage: Lineage, start: LogPos) -> Given {
+        let ours = || self.segments.iter().filter(|(_, segment)| segment.may_be_of(lineage));
+        // What lies before S is known whether or not anybody claimed it.
+        let claimed = ours()
+            .rev()
+            .take_while(|(number, _)| **number >= start.segment())
+            .find(|(number, segment)| segment.claims(disk, lineage, **number))
+            .map_or(0, |(number, _)| *number);
+        let ends = ours().filter(|(number, _)| **number <= claimed).map(|(&number, segment)| {
+            // A length that nobody could ask for is no bound.
+            (number, if segment.file_bytes == 0 { u64::MAX } else { segment.file_bytes })
+        });
+        Given { start, ends: ends.collect() }
     }
 
     /// The greatest number that any name carries, whatever stands behind it; 0 if there is none.
@@ -271,7 +358,7 @@ impl Found {
         let segments = self.segments.values().filter_map(|segment| {
             let what = match segment.header {
                 HeaderState::Whole(whose) if whose != lineage => ForeignKind::Lineage(whose),
-                HeaderState::Newer(version) => ForeignKind::Version(version),
+                HeaderState::Other(version, _) => ForeignKind::Version(version),
                 _ => return None,
             };
             Some(Foreign { path: segment.path.clone(), what })
@@ -307,11 +394,11 @@ pub fn sync_found(disk: &dyn Disk, found: &Found, from: LogPos) -> Result<(), Ca
     first
 }
 
-/// Renames the segments of other lineages and versions to `<name>.corrupt-<n>`, so that no later start takes
-/// them for its own; other foreign names are left as they are. Yields, for each, the new path or the error.
+/// Renames the segments of other lineages to `<name>.corrupt-<n>`, so that no later start takes them for its own; those
+/// of other releases and foreign names are left as they are. Yields, for each, the new path or the error.
 pub fn set_aside(disk: &dyn Disk, found: &Found, lineage: Lineage) -> Vec<Result<PathBuf, CallError>> {
     let foreign = found.foreign(lineage);
-    let ours = |foreign: &&Foreign| matches!(foreign.what, ForeignKind::Lineage(_) | ForeignKind::Version(_));
+    let ours = |foreign: &&Foreign| matches!(foreign.what, ForeignKind::Lineage(_));
     let mut done: Vec<_> =
         foreign.iter().filter(ours).map(|foreign| rename_aside(disk, &foreign.path)).collect();
     if done.iter().any(Result::is_ok)

@@ -79,6 +79,11 @@ impl Segments {
         self.greatest
     }
 
+    /// No number up to this one is taken any more.
+    pub(crate) fn open_above(&mut self, number: u32) {
+        self.greatest = self.greatest.max(number);
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.files.len() as u64
     }

@@ -12,7 +12,7 @@ use store_disk::frame::{self, FrameHead, HEADER_BYTES as FRAME_HEADER_BYTES};
 
 use super::{
     BlockFileDamage, FLAG_ROLLED, FLOOR_BYTES, Found, FoundFloors, HALF_BYTES, HEADER_BYTES, Header, Index,
-    KIND_BLOCK, KIND_FLOORS, KIND_SHAPE, identity, seed,
+    KIND_BLOCK, KIND_FLOORS, KIND_SHAPE, OtherRelease, identity, seed,
 };
 
 /// Bytes behind the payload of a frame.
@@ -34,8 +34,8 @@ pub fn index(file: &dyn ReadFile) -> Index {
     let halves = Header::halves(&read_lossy(file, 0..header_end));
     index.identity = match halves[0].or(halves[1]) {
         Some(header) if header.is_other() => {
-            let Header { version, flags, .. } = header;
-            index.lineage = Some(header.lineage);
+            let Header { version, flags, lineage, .. } = header;
+            (index.lineage, index.other_release) = (Some(lineage), Some(OtherRelease { version, flags }));
             index.note(0..index.file_bytes, BlockFileDamage::Newer { version, flags });
             return index;
         }

@@ -30,7 +30,8 @@ pub enum NameError {
         /// Its index.
         at: usize,
     },
-    /// `.` or `..`, or `.wal`, the directory of the log beside those of the clusters.
+    /// `.` or `..`, or `.wal`, the directory of the log beside those of the clusters, or `*.corrupt-<n>`, which a start
+    /// takes for something that was set aside.
     #[error("reserved name")]
     Reserved,
 }
@@ -62,10 +63,16 @@ pub fn check_path_name(name: &str, bytes_max: usize) -> Result<(), NameError> {
     if let Some(at) = name.find(['/', '\\']) {
         return Err(NameError::Separator { at });
     }
-    if matches!(name, "." | ".." | ".wal") {
+    if matches!(name, "." | ".." | ".wal") || is_set_aside(name) {
         return Err(NameError::Reserved);
     }
     Ok(())
+}
+
+/// Whether a name ends in `.corrupt-<n>`.
+fn is_set_aside(name: &str) -> bool {
+    name.rsplit_once(".corrupt-")
+        .is_some_and(|(_, count)| !count.is_empty() && count.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -81,10 +88,12 @@ mod tests {
         assert_eq!(check_path_name("a/b", 255), separator(1));
         assert_eq!(check_path_name("../evil", 255), separator(2));
         assert_eq!(check_path_name("\\", 255), separator(0));
-        for name in [".", "..", ".wal"] {
+        for name in [".", "..", ".wal", "node.corrupt-1", ".corrupt-20"] {
             assert_eq!(check_path_name(name, 255), Err(NameError::Reserved), "{name}");
         }
-        for name in ["...", ".hidden", "a.b", "node 9", "node,9", "node=9", "%2e%2e"] {
+        for name in
+            ["...", ".hidden", "a.b", "node 9", "node,9", "node=9", "%2e%2e", "n.corrupt-", "n.corrupt-x"]
+        {
             assert_eq!(check_path_name(name, 255), Ok(()), "{name}");
         }
     }

@@ -110,6 +110,9 @@ impl Engine {
             }
             host = self.store.host(cluster, name);
         }
+        if self.is_unread(cluster, host.as_deref()) {
+            return Err(Unready);
+        }
         if let Some(host) = &host {
             self.hurry(host);
         }
@@ -122,6 +125,9 @@ impl Engine {
     /// [`ReadError::Loading`].
     pub fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
         if !self.waiting.wait_for(Phase::Loading, self.patience()) {
+            return Err(ReadError::Loading);
+        }
+        if self.store.is_unlisted(cluster) {
             return Err(ReadError::Loading);
         }
         let is_there = |host: &&Arc<Host>| {
@@ -140,18 +146,15 @@ impl Engine {
         if !self.waiting.wait_for(Phase::Ready, self.patience()) {
             return Err(FreeError::Loading);
         }
+        if selectors.iter().any(|selector| self.any_unread(selector)) {
+            return Err(FreeError::Loading);
+        }
         let mut count = 0;
         let mut earlier: Option<Stamp> = None;
         let mut scribe = self.scribe();
         for selector in selectors {
-            let mut names = selector.iter();
-            let hosts = match (names.next(), names.next()) {
-                (None, _) => self.store.all_hosts(),
-                (Some(cluster), None) => self.store.hosts(cluster),
-                (Some(cluster), Some(host)) => self.store.host(cluster, host).into_iter().collect(),
-            };
-            let path: Vec<&str> = names.map(String::as_str).collect();
-            for host in hosts {
+            let path: Vec<&str> = selector.iter().skip(2).map(String::as_str).collect();
+            for host in self.selected(selector) {
                 let mut state = host.lock();
                 let mut columns = Vec::new();
                 if let Some(level) = state.shape().root().descend(path.iter().copied()) {
@@ -186,8 +189,16 @@ impl Engine {
         if !self.waiting.wait_for(Phase::Ready, self.patience()) {
             return Err(DebugError::Loading);
         }
-        let selected =
-            debug::select(&self.store, selector).ok_or_else(|| DebugError::NotFound(selector.to_owned()))?;
+        let selected = debug::select(&self.store, selector);
+        let unread = match &selected {
+            None | Some(Selected::All) => self.is_pending(),
+            Some(Selected::Cluster(cluster)) => self.any_unread(&[cluster.to_string()]),
+            Some(Selected::Host(host, _)) => host.lock().is_loading(),
+        };
+        if unread {
+            return Err(DebugError::Loading);
+        }
+        let selected = selected.ok_or_else(|| DebugError::NotFound(selector.to_owned()))?;
         let mut out = b"{\"data\":".to_vec();
         match selected {
             Selected::All => self.push_clusters(&mut out),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use store_core::stamp::Stamp;
 use store_wal::{RemoveError, Until};
 
 use super::Engine;
@@ -16,7 +17,7 @@ use super::answer::StopReport;
 use super::jobs::{Jobs, Name};
 use super::open::describe;
 use super::options::WalSync;
-use super::save::{Saved, Seal};
+use super::save::{Saved, Seal, safe};
 use super::tail::LogTail;
 use super::waiting::Phase;
 
@@ -157,9 +158,9 @@ impl Engine {
         });
     }
 
-    fn load_in_background(&self, tail: &OnceLock<LogTail>) {
+    fn load_in_background(&self, tail: &OnceLock<Arc<LogTail>>) {
         let _busy = self.jobs.begin(Name::Load);
-        let tail = tail.get_or_init(|| self.index_log());
+        let tail = tail.get_or_init(|| Arc::new(self.index_log()));
         let panic = thread::scope(|scope| {
             let load = || {
                 Jobs::work_for(Name::Load);
@@ -174,7 +175,7 @@ impl Engine {
             resume_unwind(panic);
         }
         if self.waiting.is_drained() {
-            self.finish_loading();
+            self.finish_loading(tail);
         }
     }
 
@@ -220,6 +221,12 @@ impl Engine {
                 }
                 Err(e) => problems.push(format!("the log could not be removed: {}", describe(&e))),
             }
+        }
+        let unread = self.hosts_unread();
+        if unread > 0 {
+            problems.push(format!(
+                "the directories of {unread} hosts could not be listed: what came for them meanwhile is in the log"
+            ));
         }
         StopReport { problems }
     }
@@ -284,7 +291,7 @@ impl Engine {
     }
 
     fn is_all_saved(&self) -> bool {
-        self.store.all_hosts().iter().all(|host| !host.is_poisoned() && host.lock().is_saved())
+        self.store.all_hosts().iter().all(|host| safe(host) == Stamp::MAX && host.lock().is_saved())
     }
 }
 

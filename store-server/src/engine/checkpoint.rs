@@ -16,12 +16,13 @@ use store_core::level::Level;
 use store_core::query::Reader;
 
 use super::Engine;
-use super::load::OnDisk;
+use super::on_disk::OnDisk;
 use super::open::describe;
 use super::options::FileFormat;
 use super::problems::Grade;
 use super::save::{Saved, Seal};
 use super::waiting::Phase;
+use store_wal::Until;
 
 /// A dump that this process has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,8 +115,13 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready {
             return saved;
         }
+        // As before a save.
+        self.log.flush(Until::Written).ok();
+        if !self.restamp_lost() {
+            return saved;
+        }
         self.seal(Seal::All);
-        let _one_at_a_time = self.saver();
+        let one_at_a_time = self.saver();
         let hosts = self.store.all_hosts();
         let written = map_hosts(&hosts, self.options.num_workers, |host| self.dump_one(host));
         for (host, written) in hosts.iter().zip(written) {
@@ -133,6 +139,8 @@ impl Engine {
         self.counters.saves_failed.add(saved.failed);
         self.counters.saves.add(1);
         self.log_floors_again(&hosts);
+        drop(one_at_a_time);
+        self.settle();
         saved
     }
 

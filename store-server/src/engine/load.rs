@@ -10,110 +10,27 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use store_checkpoint::blockfile::{self, Index, Opened};
+use store_checkpoint::blockfile;
 use store_checkpoint::files::{self, CURRENT_WAL, HostFiles};
 use store_checkpoint::load::load_listed;
-use store_checkpoint::roll;
 use store_checkpoint::superseded::{SUPERSEDED, Then};
 use store_core::Timestamp;
-use store_core::anchors::Anchors;
-use store_core::block::{Block, BlockError, BlockState};
+use store_core::block::Block;
 use store_core::buffer::Buffer;
 use store_core::host::{Host, HostState};
 use store_core::import::{Import, ImportRun};
-use store_core::merge::Table;
-use store_core::pages::Pages;
 use store_core::record::RawSample;
 use store_core::row::Rows;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
-use store_wal::v1;
+use store_wal::{LogPos, v1};
 
 use super::Engine;
+use super::on_disk::OnDisk;
 use super::open::{describe, front_of};
 use super::problems::Grade;
-use super::roll::Unrolled;
-use super::scribe::stamp;
 use super::tail::{Frame, LogTail};
 use super::waiting::Phase;
-
-/// What lies in the directory of a host and is to go once something else holds it.
-#[derive(Debug, Default)]
-pub(super) struct OnDisk {
-    /// Files of other formats whose values are in memory; they stay until those are saved.
-    pub(super) sources: Vec<PathBuf>,
-    /// The original's log, and whether every byte of it was an intact record.
-    pub(super) current_wal: Option<(PathBuf, bool)>,
-    /// Block files, while dumps are written in their place, and what is to become of them then.
-    pub(super) block_files: Vec<(PathBuf, Then)>,
-    /// Files that others took the place of, and that are to go: until they did the host counts as unsaved in json and
-    /// portable mode, and is neither rolled nor cleaned up.
-    pub(super) superseded: Vec<(PathBuf, Then)>,
-    /// Dumps of this process, in the order of time.
-    pub(super) dumps: Vec<super::checkpoint::DumpFile>,
-    /// What is in files that were not rolled yet.
-    pub(super) unrolled: Unrolled,
-    /// Length of the newest file that was.
-    pub(super) rolled_bytes: u64,
-    /// Block files with damage, that go aside once what could be read of them is saved elsewhere.
-    pub(super) damaged: Vec<PathBuf>,
-}
-
-impl OnDisk {
-    fn lists(&self) -> [&Vec<PathBuf>; 2] {
-        [&self.sources, &self.damaged]
-    }
-
-    fn replaced(&self) -> [&Vec<(PathBuf, Then)>; 2] {
-        [&self.block_files, &self.superseded]
-    }
-
-    /// What was loaded of other formats: it gives way to what is made of it.
-    pub(super) fn loaded(&self) -> impl Iterator<Item = (PathBuf, Then)> {
-        let sources = self.sources.iter().map(|path| (path.clone(), Then::Remove));
-        let then = |intact: bool| if intact { Then::Remove } else { Then::SetAside };
-        let current_wal = self.current_wal.iter().map(move |(path, intact)| (path.clone(), then(*intact)));
-        sources.chain(current_wal)
-    }
-
-    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        let of_dumps = self.dumps.iter().map(|dump| &dump.path);
-        self.lists()
-            .into_iter()
-            .flatten()
-            .chain(self.replaced().into_iter().flatten().map(|(path, _)| path))
-            .chain(of_dumps)
-            .chain(self.current_wal.iter().map(|(path, _)| path))
-    }
-
-    /// Whether it says nothing.
-    fn is_empty(&self) -> bool {
-        self.paths().next().is_none() && self.unrolled.is_empty() && self.rolled_bytes == 0
-    }
-
-    /// Bytes on the heap.
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.lists().iter().map(|list| list.capacity() * size_of::<PathBuf>()).sum::<usize>()
-            + self.replaced().iter().map(|list| list.capacity() * size_of::<(PathBuf, Then)>()).sum::<usize>()
-            + self.dumps.capacity() * size_of::<super::checkpoint::DumpFile>()
-            + self.paths().map(|path| path.capacity()).sum::<usize>()
-    }
-}
-
-/// A block file of the host, indexed.
-pub(super) struct Indexed {
-    path: PathBuf,
-    pub(super) index: Index,
-    /// The bytes for its blocks.
-    pages: Arc<dyn Pages>,
-}
-
-impl Indexed {
-    /// A block of it, if its shape is known.
-    fn block(&self, found: &blockfile::Found, shape: &Arc<Shape>) -> Result<Block, BlockError> {
-        found.block(Arc::clone(shape), Arc::clone(&self.pages))
-    }
-}
 
 /// A host while it is read.
 pub(super) struct Loading<'a> {
@@ -132,11 +49,15 @@ pub(super) struct Loading<'a> {
     /// Blocks over which the log has rows that are older, and which of their columns are damaged.
     pub(super) looked_at: RefCell<HashMap<*const Block, Arc<[u32]>>>,
     /// Rolled files that are damaged, beside files that they were made of.
-    contested: Vec<PathBuf>,
+    pub(super) contested: Vec<PathBuf>,
     /// Files that the disk does not give just now.
     pub(super) unreadable: Vec<PathBuf>,
     /// What of files ends before this time is not read; the whole host is read by one and the same.
     pub(super) from: Timestamp,
+    /// The greatest position of a lost log that was found.
+    pub(super) lost: Option<LogPos>,
+    /// Nobody can say now what lies in the directory: the disk does not list it, or another release wrote there.
+    pub(super) unlisted: bool,
 }
 
 /// How often the files of a host are tried to be read, while samples for it wait.
@@ -148,9 +69,9 @@ const LOAD_PAUSE: Duration = Duration::from_millis(250);
 impl Engine {
     /// Reads everything, on this thread.
     pub fn load_all(&self) {
-        let tail = self.index_log();
+        let tail = Arc::new(self.index_log());
         while self.load_next(&tail) {}
-        self.finish_loading();
+        self.finish_loading(&tail);
     }
 
     /// Reads the log's tail; every host is known afterwards.
@@ -166,8 +87,8 @@ impl Engine {
         for (cluster, host) in tail.hosts() {
             if self.store.found_host(cluster, host).is_err() {
                 let dir = self.options.directory.join(cluster).join(host);
-                let what = "more hosts than allowed: its log rows are not replayed";
-                self.counters.trouble(Grade::Error, what, &dir, "limits.hosts");
+                let what = "more hosts than there are numbers: its log rows are not replayed";
+                self.counters.trouble(Grade::Error, what, &dir, "2^32 hosts");
             }
         }
         self.begin_time(&tail);
@@ -189,7 +110,8 @@ impl Engine {
     }
 
     /// To be called once when every host is loaded.
-    pub(super) fn finish_loading(&self) {
+    pub(super) fn finish_loading(&self, tail: &Arc<LogTail>) {
+        self.keep_trying(tail);
         self.begin_time_again();
         if self.found_unsynced.load(Ordering::Relaxed) {
             self.log.degrade("segments of an earlier process could not be synced");
@@ -198,14 +120,19 @@ impl Engine {
         self.tell_problems();
         self.look_at_time();
         self.drop_old();
+        self.claim();
         let (hosts, series) = (self.store.host_count(), self.store.series());
         tracing::info!(hosts, series, "everything is loaded");
     }
 
-    fn load_host(&self, host: &Arc<Host>, tail: &LogTail) {
+    /// Loads a host; false if its directory cannot be listed: then it goes on to be one that is loading.
+    pub(super) fn load_host(&self, host: &Arc<Host>, tail: &LogTail) -> bool {
         let mut loading = Loading::new(self, host, tail);
         for tries_left in (0..LOAD_TRIES).rev() {
             loading.read_files();
+            if loading.unlisted {
+                return false;
+            }
             if loading.unreadable.is_empty() {
                 break;
             }
@@ -218,7 +145,10 @@ impl Engine {
             }
         }
         loading.replay();
-        let Loading { state: loaded, on_disk, .. } = loading;
+        let Loading { state: loaded, on_disk, lost, .. } = loading;
+        if lost.is_some() || on_disk.is_renamed {
+            self.unsettled().enter(host, lost);
+        }
         if !on_disk.is_empty() {
             self.on_disk().insert(host.number(), on_disk);
         }
@@ -233,6 +163,7 @@ impl Engine {
         self.store.add_series(state.shape().columns().len() - before);
         drop(state);
         host.notify_loaded();
+        true
     }
 
     /// Puts a host ahead in the queue if it still waits.
@@ -242,14 +173,14 @@ impl Engine {
         }
     }
 
-    /// Renames a file that cannot be read, in its directory.
+    /// Renames a file of which nothing can be made, in its directory.
     pub(super) fn set_aside(&self, path: &Path, why: &str) {
         match files::set_aside(&*self.disk, path) {
             Ok(aside) => {
-                self.counters.trouble(Grade::Warning, "unreadable: set aside", &aside, why);
+                self.counters.trouble(Grade::Warning, "set aside", &aside, why);
             }
             Err(e) => {
-                let what = "unreadable, and could not be set aside";
+                let what = "could not be set aside";
                 self.counters.trouble(Grade::Error, what, path, &format!("{why}; {}", describe(&e)));
             }
         }
@@ -278,11 +209,13 @@ impl<'a> Loading<'a> {
             contested: Vec::new(),
             unreadable: Vec::new(),
             from: engine.horizon.keep_from(host.cluster(), host.name()),
+            lost: None,
+            unlisted: false,
         }
     }
 
     /// The disk does not give a file: its bytes may be fine, so that it is tried again.
-    fn cannot_read(&mut self, path: &Path, why: &dyn std::error::Error) {
+    pub(super) fn cannot_read(&mut self, path: &Path, why: &dyn std::error::Error) {
         let what = "cannot be read: tried again";
         self.engine.counters.trouble(Grade::Warning, what, path, &describe(why));
         self.unreadable.push(path.to_owned());
@@ -291,11 +224,13 @@ impl<'a> Loading<'a> {
     fn read_files(&mut self) {
         let dir = self.engine.host_dir(self.host);
         let disk = &*self.engine.disk;
-        let listed = match HostFiles::list(disk, &dir) {
+        // An error may be one of a moment: descriptors that others hold.
+        let listed = match HostFiles::list(disk, &dir).or_else(|_| HostFiles::list(disk, &dir)) {
             Ok(listed) => listed,
             Err(e) if e.source.kind() == io::ErrorKind::NotFound => return,
             Err(e) => {
-                self.cannot_read(&dir, &e.source);
+                tracing::warn!(path = %dir.display(), error = %describe(&e), "directory cannot be listed: tried again");
+                self.unlisted = true;
                 return;
             }
         };
@@ -304,7 +239,7 @@ impl<'a> Loading<'a> {
         self.engine.counters.foreign_files.add((listed.foreign.len() + listed.unnumbered.len()) as u64);
         let oldest = self.from;
         let loaded = load_listed(disk, &dir, &listed, oldest);
-        let mut imports = Vec::new();
+        let mut import = Import::default();
         for unreadable in &loaded.unreadable {
             let why = describe(unreadable);
             if unreadable.is_damage() {
@@ -316,22 +251,25 @@ impl<'a> Loading<'a> {
         for file in loaded.files {
             self.engine.counters.infinite_values.add(file.content.infinite);
             self.on_disk.sources.push(file.path);
-            imports.extend(file.content.dump.runs);
+            for run in file.content.dump.runs {
+                // Values without a frequency have no times.
+                let Some(frequency_s) = NonZeroU32::new(run.frequency_s) else { continue };
+                let metric = self.engine.store.metric_from_file(&run.metric, frequency_s);
+                let (base, frequency_s, values) = (run.base, run.frequency_s, run.values);
+                import.push(ImportRun { path: run.path.into(), metric, base, frequency_s, values });
+            }
         }
         let files = self.index_block_files(&loaded.not_version_1);
+        if self.unlisted {
+            return;
+        }
         self.take_shapes(&files, oldest);
-        self.take_blocks(&files, oldest);
+        self.import_below(&files, &mut import, oldest);
+        self.take_blocks(&files, oldest, &mut import);
         // Behind the blocks: those of other histories say which columns there are.
         self.take_floors_of_files(&files, oldest);
-        let mut import = Import::default();
-        for run in imports {
-            // Values without a frequency have no times.
-            let Some(frequency_s) = NonZeroU32::new(run.frequency_s) else { continue };
-            let metric = self.engine.store.metric_from_file(&run.metric, frequency_s);
-            let (base, frequency_s, values) = (run.base, run.frequency_s, run.values);
-            import.push(ImportRun { path: run.path.into(), metric, base, frequency_s, values });
-        }
         let taken = import.build(&self.engine.store, &mut self.state, oldest);
+        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
         self.engine.counters.imported_values.add(taken);
         if listed.current_wal {
             self.import_current_wal(&dir.join(CURRENT_WAL), oldest);
@@ -361,7 +299,9 @@ impl<'a> Loading<'a> {
             let front = self.engine.disk.read_front(&path, blockfile::HEADER_BYTES).unwrap_or_default();
             let is_list = name.as_encoded_bytes().strip_prefix(SUPERSEDED.as_bytes());
             let is_list = is_list.is_some_and(|rest| rest.starts_with(b"."));
-            if is_list || front_of(&front).lineage == Some(self.engine.lineage) {
+            let index = front_of(&front);
+            let is_ours = index.lineage == Some(self.engine.lineage) && index.other_release.is_none();
+            if is_list || is_ours {
                 if let Err(e) = self.engine.disk.remove(&path) {
                     let what = "half-written file could not be removed";
                     self.engine.counters.trouble(Grade::Warning, what, &path, &e.to_string());
@@ -372,204 +312,8 @@ impl<'a> Loading<'a> {
         }
     }
 
-    fn index_block_files(&mut self, paths: &[PathBuf]) -> Vec<Indexed> {
-        let mut files = Vec::new();
-        for path in paths {
-            let Opened { index, pages } =
-                match Opened::open(&*self.engine.disk, path, &self.engine.damage_notes) {
-                    Ok(opened) => opened,
-                    Err(e) => {
-                        self.cannot_read(path, &e);
-                        continue;
-                    }
-                };
-            if index.file_bytes == 0 {
-                // Created, and never written to: a kill in its first save.
-                self.engine.counters.foreign_files.add(1);
-                continue;
-            }
-            if !index.is_of(&self.engine.host_dir(self.host), self.engine.lineage) {
-                // Misplaced, or what a crash left where a new file was not written yet.
-                self.engine.set_aside(path, "written for another host");
-                continue;
-            }
-            let is_empty = index.shapes.is_empty() && index.blocks.is_empty() && index.floors.is_empty();
-            if is_empty && !index.header_good {
-                self.engine.set_aside(path, "no block file");
-                continue;
-            }
-            for damage in &index.damage {
-                self.engine.counters.stretches_damaged.add(1);
-                let why = format!("{} bytes at byte {}", damage.bytes, damage.offset);
-                self.engine.counters.trouble(Grade::Warning, "damaged in part", path, &why);
-            }
-            if is_empty {
-                self.engine.counters.foreign_files.add(1);
-                continue;
-            }
-            files.push(Indexed { path: path.clone(), index, pages });
-        }
-        self.drop_superseded(&mut files);
-        files
-    }
-
-    /// Unlinks files that a rolled one replaces: a crash came between its rename and their removal.
-    fn drop_superseded(&mut self, files: &mut Vec<Indexed>) {
-        let dir = self.engine.host_dir(self.host);
-        if files.len() < 2 {
-            return;
-        }
-        // By their headers first: to read all of a rolled file takes long.
-        let by_headers = |rolled: &Indexed| {
-            let by = files.iter().filter(|file| roll::supersedes(&rolled.index, &file.index));
-            by.map(|file| file.path.clone()).collect::<Vec<_>>()
-        };
-        let rolled: Vec<(&Indexed, Vec<PathBuf>)> = files
-            .iter()
-            .filter(|file| file.index.rolled)
-            .map(|rolled| (rolled, by_headers(rolled)))
-            .filter(|(_, superseded)| !superseded.is_empty())
-            .collect();
-        let mut superseded = Vec::new();
-        for (rolled, paths) in rolled {
-            if self.is_undamaged(rolled) {
-                superseded.extend(paths);
-            } else {
-                self.contested.push(rolled.path.clone());
-            }
-        }
-        if superseded.is_empty() || self.engine.disk.sync_dir(&dir).is_err() {
-            return;
-        }
-        for path in superseded {
-            if self.engine.disk.remove(&path).is_ok() {
-                files.retain(|file| file.path != path);
-            }
-        }
-    }
-
-    /// Reads every column of a file's blocks.
-    fn is_undamaged(&mut self, file: &Indexed) -> bool {
-        for (hash, bytes) in &file.index.shapes {
-            self.bytes.insert(*hash, bytes.clone());
-        }
-        file.index.blocks.iter().all(|found| {
-            let shape = self.shape(found.header.shape);
-            shape.is_some_and(|shape| file.block(found, &shape).is_ok_and(|block| block.sweep().is_empty()))
-        })
-    }
-
     pub(super) fn frames(&self) -> &'a [Frame] {
         self.tail.frames(self.host.cluster(), self.host.name())
-    }
-
-    fn take_blocks(&mut self, files: &[Indexed], oldest: i64) {
-        let s = stamp(self.engine.log.start());
-        let mut found: Vec<Arc<Block>> = Vec::new();
-        let mut contested: Vec<*const Block> = Vec::new();
-        let mut newest = i64::MIN;
-        for file in files {
-            let then = if file.index.is_readable() { Then::Remove } else { Then::SetAside };
-            self.on_disk.block_files.push((file.path.clone(), then));
-            let ours = file.index.lineage == Some(self.engine.lineage);
-            let (blocks, bytes) = (&file.index.blocks, file.index.file_bytes);
-            if !file.index.rolled {
-                self.on_disk.unrolled.add_file(blocks.len(), bytes, self.engine.clock.now_s());
-            } else if let Some(end) = blocks.iter().map(|found| found.header.end()).max()
-                && end > newest
-            {
-                (newest, self.on_disk.rolled_bytes) = (end, bytes);
-            }
-            for entry in &file.index.blocks {
-                if entry.header.end() < oldest {
-                    continue;
-                }
-                let Some(shape) = self.shape(entry.header.shape) else {
-                    let (what, why) = ("block whose shape is nowhere", format!("at byte {}", entry.offset));
-                    self.engine.counters.trouble(Grade::Error, what, &file.path, &why);
-                    continue;
-                };
-                match file.block(entry, &shape) {
-                    // Blocks of another lineage rank below all of ours.
-                    Ok(block) if !ours => found.push(Arc::new(block.restamped(Stamp::ZERO))),
-                    Ok(block) => {
-                        let block = Arc::new(block);
-                        if self.contested.contains(&file.path) {
-                            contested.push(Arc::as_ptr(&block));
-                        }
-                        found.push(block);
-                    }
-                    Err(e) => {
-                        let why = format!("at byte {}: {e}", entry.offset);
-                        self.engine.counters.trouble(Grade::Error, "block cannot be used", &file.path, &why);
-                    }
-                }
-            }
-        }
-        self.blocks = self.state.buffers().iter().map(|_| Vec::new()).collect();
-        if !found.iter().all(|block| self.state.shape().extends(block.shape())) || !is_one_history(&found) {
-            tracing::warn!(
-                cluster = self.host.cluster(),
-                host = self.host.name(),
-                "block files of more than one history: taken together by name and time"
-            );
-            self.import_strangers(found, files, oldest);
-            return;
-        }
-        for block in found {
-            self.blocks[usize::from(block.header().buffer)].push(block);
-        }
-        for (buffer, blocks) in self.blocks.iter_mut().enumerate() {
-            blocks.sort_by_key(|block| block.header().as_of);
-            // Where two overlap, the later one wins, also with columns that are damaged.
-            for (at, block) in blocks.iter().enumerate() {
-                let covered = blocks[at + 1..].iter().any(|newer| covers(newer, block));
-                if covered {
-                    continue;
-                }
-                let held = &mut self.state.buffers_mut()[buffer];
-                let is_half = block.header().as_of >= s;
-                if !is_half && !contested.contains(&Arc::as_ptr(block)) {
-                    held.insert(Arc::clone(block), BlockState::Saved);
-                    continue;
-                }
-                // The page cache may be all there is of a block that was saved while the power went.
-                let state = BlockState::Unsaved { first: s };
-                if block.damaged_columns().is_empty() {
-                    held.insert(Arc::clone(block), state);
-                } else {
-                    // Half of a save that was under way: what it lacks is in older blocks, and in the log. Or it was
-                    // rolled, and the blocks that it was made of are still there.
-                    self.engine.counters.blocks_damaged.add(u64::from(is_half));
-                    held.insert(Arc::new(completed(block, blocks)), state);
-                }
-            }
-        }
-    }
-
-    /// Blocks of several histories become values of another format, the newest `as_of` above the others. Their
-    /// files go when what was made of them is saved.
-    fn import_strangers(&mut self, mut blocks: Vec<Arc<Block>>, files: &[Indexed], oldest: i64) {
-        let mut import = Import::default();
-        blocks.sort_by_key(|block| block.header().as_of);
-        for block in &blocks {
-            let (header, shape) = (block.header(), block.shape());
-            for index in 0..header.columns {
-                let number = shape.buffers()[usize::from(header.buffer)].columns[index as usize];
-                let column = &shape.columns()[number as usize];
-                import.push(ImportRun {
-                    path: column.path.clone(),
-                    metric: column.metric,
-                    base: header.base,
-                    frequency_s: header.grid.frequency_s,
-                    values: block.column(index),
-                });
-            }
-        }
-        import.build(&self.engine.store, &mut self.state, oldest);
-        self.blocks.resize_with(self.state.buffers().len(), Vec::new);
-        self.strangers = blocks;
-        self.on_disk.sources.extend(files.iter().map(|file| file.path.clone()));
     }
 
     /// The original's log: its records are samples like any other, below everything of ours.
@@ -613,37 +357,4 @@ impl<'a> Loading<'a> {
             buffer.mark_imported();
         }
     }
-}
-
-/// A block with damaged columns, which are taken from those of `others` that are no newer. These are in the order of
-/// their `as_of`.
-fn completed(block: &Arc<Block>, others: &[Arc<Block>]) -> Block {
-    let header = block.header();
-    let mut table = Table::new(header.grid, header.buffer, header.base, header.rows, header.columns);
-    let older = others.iter().filter(|other| !Arc::ptr_eq(other, block));
-    older.filter(|other| other.header().as_of <= header.as_of).for_each(|other| table.lay(other));
-    table.lay_undamaged(block);
-    table.seal(Arc::clone(block.shape()), header.as_of)
-}
-
-/// Whether a block holds all slots of another one, as of the same or a later moment: what it has lost is lost, and nothing
-/// older shows in its place.
-fn covers(newer: &Block, older: &Block) -> bool {
-    let (a, b) = (newer.header(), older.header());
-    a.grid == b.grid && a.base <= b.base && b.end() <= a.end() && a.as_of >= b.as_of && a.columns >= b.columns
-}
-
-/// Whether the slots of blocks were counted by one store: each block lies where its anchor governs.
-fn is_one_history(blocks: &[Arc<Block>]) -> bool {
-    let mut by_buffer: HashMap<u16, Anchors> = HashMap::new();
-    for block in blocks {
-        let (buffer, grid) = (block.header().buffer, block.header().grid);
-        by_buffer.entry(buffer).or_insert_with(|| Anchors::new(grid.frequency_s)).note(grid.anchor);
-    }
-    blocks.iter().all(|block| {
-        let header = block.header();
-        let anchors = &by_buffer[&header.buffer];
-        let last = header.end() - i64::from(header.grid.frequency_s);
-        anchors.governs(header.grid.anchor, header.base) && anchors.governs(header.grid.anchor, last)
-    })
 }

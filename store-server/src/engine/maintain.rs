@@ -120,6 +120,7 @@ impl Engine {
         }
         let before = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let _undo = Undo { engine: self, before };
+        self.try_unlisted(now);
         self.look_at_time();
         let (save, checkpoint, sweep, clean) = self.due(now);
         self.seal(Seal::Ripe);
@@ -130,7 +131,7 @@ impl Engine {
             if self.options.checkpoint_interval_s > 0 {
                 self.seal(Seal::BegunBefore(now - self.options.checkpoint_interval_s));
             }
-            self.save(false);
+            self.save(!self.is_settled());
             self.retire(false);
         } else if self.is_dumping() && self.log_is_long() {
             self.checkpoint();
@@ -182,7 +183,8 @@ impl Engine {
     }
 
     fn log_is_long(&self) -> bool {
-        self.log.stats().retained_bytes > self.log_bytes_max()
+        // Nothing of it can go while hosts are still to be loaded.
+        !self.is_pending() && self.log.stats().retained_bytes > self.log_bytes_max()
     }
 
     /// Seals the heads that hold a log that is too long, so that half of it can go. Returns whether it did.
@@ -381,10 +383,11 @@ impl Engine {
             let file =
                 self.disk.open(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
             let index = blockfile::index(&*file);
-            if index.has_unknown_kinds() {
+            if index.has_unknown_kinds() || index.other_release.is_some() {
                 return Ok(Holds::Newest(Timestamp::MAX));
             }
-            let is_ours = path.parent().is_some_and(|dir| index.is_of(dir, self.lineage));
+            // One that was written under another name waits to be taken under this one.
+            let is_ours = index.is_whole() || path.parent().is_some_and(|dir| index.is_of(dir, self.lineage));
             // Floors too: what they hide may be in other files.
             let floors = index.floors.iter().flat_map(|found| &found.floors).map(|(_, before)| *before);
             let newest = index.blocks.iter().map(|found| found.header.end()).chain(floors);

@@ -9,7 +9,8 @@ use store_core::record::{Record, logged_rows};
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
 
-use super::load::{Indexed, Loading};
+use super::block_files::Indexed;
+use super::load::Loading;
 use super::scribe::stamp;
 
 impl Loading<'_> {
@@ -84,9 +85,11 @@ impl Loading<'_> {
     /// Floors of files that hide anything still; those of other histories go by name, like their blocks.
     pub(super) fn take_floors_of_files(&mut self, files: &[Indexed], oldest: i64) {
         let s = stamp(self.engine.log.start());
-        // The files of several histories go.
-        let state = if self.strangers.is_empty() { FloorState::Saved } else { FloorState::Logged };
-        for found in files.iter().flat_map(|file| &file.index.floors) {
+        let floors = files.iter().flat_map(|file| file.index.floors.iter().map(move |found| (file, found)));
+        for (file, found) in floors {
+            // Those of several histories go too.
+            let stays = self.strangers.is_empty() && !file.is_source();
+            let state = if stays { FloorState::Saved } else { FloorState::Logged };
             let floors: Vec<_> =
                 found.floors.iter().filter(|(_, before)| *before > oldest).copied().collect();
             if floors.is_empty() {

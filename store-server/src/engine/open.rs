@@ -8,30 +8,29 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use store_checkpoint::blockfile::{self, BlockFileDamage, Index};
+use store_checkpoint::blockfile::{self, Index};
 use store_checkpoint::cleanup::Cleaner;
-use store_checkpoint::files::{HostDir, HostDirs, HostFiles, LOG_DIR};
+use store_checkpoint::files::{HostDir, HostDirs, LOG_DIR};
 use store_checkpoint::save::Saver;
 use store_core::line;
 use store_core::metric::{Aggregation as CoreAggregation, Catalog, Metric};
 use store_core::store::{Limits, Store};
 use store_disk::{Clock, Disk, HeldDisk, Lineage, RealDisk, SystemClock, WholeFile};
-use store_wal::{Log, LogOptions, LogPos};
+use store_wal::{ForeignKind, Found, Log, LogOptions};
 
 use super::answer::CleanupReport;
 use super::background::Background;
 use super::ground::{self, Ground};
 use super::horizon::{FoundTime, Horizon};
 use super::jobs::Jobs;
+use super::lineage::Origin;
 use super::options::{Aggregation, EngineOptions, MetricOption, OpenError};
 use super::scribe::Announced;
 use super::status::Counters;
+use super::unlisted::Pending;
 use super::waiting::Waiting;
 use super::watched::Watched;
 use super::{Engine, maintain};
-
-/// Block files that are asked for their lineage before the log's is believed.
-const LINEAGE_SAMPLES: usize = 8;
 
 impl Engine {
     /// Locks the directory, opens the log and learns which hosts there are: writes are accepted from here on.
@@ -81,20 +80,9 @@ impl Engine {
         let log_dir = directory.join(LOG_DIR);
         let mut found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
 
-        let sample = sample(&*disk, &listed.hosts);
-        if let Some(refused) = other_release(&sample, found.lineage()) {
-            return Err(refused);
-        }
         let counters = Counters::new(Arc::clone(&clock));
-        let (lineage, is_ours) = lineage_of(&sample, found.lineage());
-        let mut number_above = 0;
-        let mut start = found.start(lineage).filter(|_| is_ours);
-        if start.is_none() {
-            // No log of ours: what is in block files is all there is, and positions go on behind it.
-            let newest = greatest_as_of(&*disk, &listed.hosts);
-            number_above = u32::try_from(newest >> 32).unwrap_or(u32::MAX);
-            start = Some(LogPos::from_u64(if newest == 0 { 0 } else { newest + 1 }));
-        }
+        let Origin { lineage, start, number_above } = Origin::find(&*disk, &found, &listed.hosts)?;
+        let given = found.given(&*disk, lineage, start);
         let aside = store_wal::set_aside(&*disk, &found, lineage);
         if !aside.is_empty() {
             // What has another name now is neither to be synced nor to be replayed.
@@ -106,7 +94,7 @@ impl Engine {
                 Err(e) => counters.problem("log segment of another store could not be set aside", &e.path),
             }
         }
-        let start = start.unwrap_or(LogPos::ZERO);
+        report_foreign(&counters, &found, lineage);
         let log_options =
             LogOptions { segment_bytes_max: options.log_segment_bytes, ..LogOptions::default() };
         let opened = Log::open(
@@ -135,9 +123,7 @@ impl Engine {
         for stray in &listed.strays {
             counters.problem("neither cluster nor host directory: ignored", stray);
         }
-        for unlisted in &listed.unlisted {
-            counters.problem("directory cannot be listed", &unlisted.path);
-        }
+        let pending = Pending::of(&store, &counters, &listed);
         for host in &listed.hosts {
             enter(&store, &counters, host);
         }
@@ -157,8 +143,11 @@ impl Engine {
             announced: Announced::default(),
             lineage,
             found,
+            given,
+            unsettled: Mutex::default(),
             found_unsynced: AtomicBool::new(false),
             waiting: Waiting::new(),
+            pending: Mutex::new(pending),
             counters,
             on_disk: Mutex::new(HashMap::new()),
             saver: Mutex::new(saver),
@@ -193,14 +182,14 @@ impl Engine {
 }
 
 /// Enters a host that was found on disk, if its name is one that a host may have.
-fn enter(store: &Store, counters: &Counters, found: &HostDir) {
+pub(super) fn enter(store: &Store, counters: &Counters, found: &HostDir) {
     let name_bytes = store.limits().name_bytes;
     let named = line::check_path_name(&found.cluster, name_bytes)
         .and_then(|()| line::check_path_name(&found.host, name_bytes));
     if named.is_err() {
         counters.problem("not a name of a cluster or host: ignored", &found.path);
     } else if store.found_host(&found.cluster, &found.host).is_err() {
-        counters.problem("more hosts than allowed: not loaded", &found.path);
+        counters.problem("more hosts than there are numbers: not loaded", &found.path);
     }
 }
 
@@ -251,80 +240,20 @@ fn settle(disk: &dyn Disk, directory: &Path) -> io::Result<PathBuf> {
     Ok(directory)
 }
 
-/// The block files of a host directory, with their first bytes.
-fn block_files(disk: &dyn Disk, host: &HostDir, len: usize) -> Vec<(PathBuf, Vec<u8>)> {
-    let files = HostFiles::list(disk, &host.path).map(|files| files.numbered).unwrap_or_default();
-    files
-        .iter()
-        .filter(|file| !file.json)
-        .filter_map(|file| {
-            let path = host.path.join(&file.name);
-            let front = disk.read_front(&path, len).ok()?;
-            blockfile::is_block_file(&front).then_some((path, front))
-        })
-        .collect()
-}
-
-/// What the headers of the first block files say, as many as give [`LINEAGE_SAMPLES`] lineages, and all of the last
-/// host.
-fn sample(disk: &dyn Disk, hosts: &[HostDir]) -> Vec<(PathBuf, Index)> {
-    let (mut sample, mut lineages) = (Vec::new(), 0);
-    for host in hosts {
-        for (path, front) in block_files(disk, host, blockfile::HEADER_BYTES) {
-            let front = front_of(&front);
-            lineages += usize::from(front.lineage.is_some());
-            sample.push((path, front));
-        }
-        if lineages >= LINEAGE_SAMPLES {
-            break;
-        }
+/// Lists what lies in the log's directory and is none of its segments: it is not read, and stays.
+fn report_foreign(counters: &Counters, found: &Found, lineage: Lineage) {
+    for foreign in found.foreign(lineage) {
+        let what = match foreign.what {
+            // Renamed and listed already, or it could not be.
+            ForeignKind::Lineage(_) => continue,
+            ForeignKind::Version(_) => "log segment of another store, in another version: left as it is",
+            ForeignKind::Name => "beside the log's segments, with a name that is none of theirs: not read",
+            _ => "beside the log's segments, and no file: not read",
+        };
+        tracing::error!(path = %foreign.path.display(), "{what}");
+        counters.foreign_files.add(1);
+        counters.problem(what, &foreign.path);
     }
-    sample
-}
-
-/// The refusal, if one of the first block files was written by another release for this store: it is neither read nor
-/// renamed. Without a log whatever stands there is of this store.
-fn other_release(sample: &[(PathBuf, Index)], log: Option<Lineage>) -> Option<OpenError> {
-    sample.iter().find_map(|(path, front)| {
-        let is_ours = front.lineage.is_some_and(|lineage| log.is_none_or(|log| log == lineage));
-        front.damage.iter().find_map(|damage| match damage.what {
-            BlockFileDamage::Newer { version, .. } if is_ours && version != blockfile::VERSION => {
-                Some(OpenError::Version { path: path.clone(), version, reads: blockfile::VERSION })
-            }
-            _ => None,
-        })
-    })
-}
-
-/// The lineage of this directory, and whether the log is of it. Where block files know another than the log does,
-/// the log is not ours: a directory was restored without it, or it was brought from elsewhere.
-fn lineage_of(sample: &[(PathBuf, Index)], log: Option<Lineage>) -> (Lineage, bool) {
-    let seen: Vec<Lineage> = sample.iter().filter_map(|(_, front)| front.lineage).collect();
-    match log {
-        Some(log) if seen.is_empty() || seen.contains(&log) => (log, true),
-        _ => {
-            let most = seen.iter().max_by_key(|one| seen.iter().filter(|other| other == one).count());
-            (most.copied().unwrap_or_else(Lineage::random), false)
-        }
-    }
-}
-
-/// The greatest `as_of` of all block files.
-fn greatest_as_of(disk: &dyn Disk, hosts: &[HostDir]) -> u64 {
-    let mut greatest = 0;
-    for host in hosts {
-        for (path, _) in block_files(disk, host, blockfile::HEADER_BYTES) {
-            if let Ok(file) = disk.open(&path) {
-                let index = blockfile::index(&*file);
-                if !index.is_of(&host.path, index.lineage.unwrap_or_else(Lineage::random)) {
-                    continue;
-                }
-                greatest =
-                    index.blocks.iter().map(|block| block.header.as_of.0).max().unwrap_or(0).max(greatest);
-            }
-        }
-    }
-    greatest
 }
 
 fn catalog(options: &EngineOptions) -> Result<Catalog, OpenError> {

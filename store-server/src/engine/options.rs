@@ -141,24 +141,24 @@ pub enum OpenError {
         /// What was tried, and what the system says.
         what: String,
     },
+    /// A file of this store was written by another release, and this one cannot read it. Nothing was changed.
+    #[error(
+        "{path} was written in version {version}, and this release reads version {reads}: start the release that wrote \
+         it, or name another directory; nothing was changed"
+    )]
+    Version {
+        /// The first such file that was found.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The version that this release reads and writes.
+        reads: u32,
+    },
     /// Another process has the directory.
     #[error("the checkpoint directory {directory} is in use by another process")]
     Locked {
         /// The directory.
         directory: PathBuf,
-    },
-    /// A block file of this store was written by another release. Nothing was changed.
-    #[error(
-        "{path} is a block file of version {version}, and this release reads version {reads}: start the release that \
-         wrote it, or name another directory; nothing was changed"
-    )]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u16,
-        /// The version that this release reads and writes.
-        reads: u16,
     },
     /// A metric has a frequency of 0 seconds.
     #[error("the metric {name} has a frequency of 0 seconds")]

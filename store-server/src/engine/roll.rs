@@ -13,7 +13,7 @@ use store_core::host::Host;
 use store_core::shape::Shape;
 
 use super::Engine;
-use super::load::OnDisk;
+use super::on_disk::OnDisk;
 use super::open::{describe, front_of};
 use super::problems::Grade;
 use super::scribe::stamp;
@@ -105,7 +105,8 @@ impl Engine {
         let (shape, floors) = {
             let state = host.lock();
             let all_saved = state.floors().unsaved().is_empty() && state.blocks_are_saved();
-            if state.is_loading() || !all_saved {
+            let goes = self.on_disk().get(&host.number()).is_some_and(|on_disk| !on_disk.sources.is_empty());
+            if state.is_loading() || !all_saved || goes {
                 return 0;
             }
             let floors: Vec<_> = state.floors().iter().map(|floor| (floor.column, floor.before)).collect();
@@ -260,12 +261,17 @@ impl Engine {
         for file in files.iter().filter(|file| !file.json) {
             let path = dir.join(&file.name);
             let Ok(front) = self.disk.read_front(&path, blockfile::HEADER_BYTES) else { continue };
+            let index = front_of(&front);
+            // What is of another store or release, or was written under another name, is none of ours to merge.
             let is_known =
                 |path| self.disk.open(path).is_ok_and(|file| !blockfile::index(&*file).has_unknown_kinds());
-            if !blockfile::is_block_file(&front) || !is_known(&path) {
+            let ours = index.lineage.is_none_or(|lineage| lineage == self.lineage)
+                && index.other_release.is_none()
+                && index.is_of(dir, self.lineage);
+            if !blockfile::is_block_file(&front) || !ours || !is_known(&path) {
                 continue;
             }
-            if !front_of(&front).rolled {
+            if !index.rolled {
                 sources.push(path);
             } else if let Some((seconds, to)) = self.span(&path)
                 && newest.as_ref().is_none_or(|(_, known, _)| to > *known)

@@ -20,6 +20,7 @@ use super::open::describe;
 use super::problems::Grade;
 use super::scribe::position;
 use super::waiting::Phase;
+use store_wal::Until;
 
 /// Bytes of blocks that one call of the saver is given at most.
 const SAVE_BYTES_MAX: usize = 256 << 20;
@@ -123,6 +124,11 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready || !self.log.is_open() {
             return saved;
         }
+        // No position may be in a file before the log knows that it was given out. If that fails the log says so itself.
+        self.log.flush(Until::Written).ok();
+        if !self.restamp_lost() {
+            return saved;
+        }
         let mut saver = self.saver();
         self.sealed_bytes.store(0, Ordering::Relaxed);
         let hosts = self.store.all_hosts();
@@ -153,6 +159,8 @@ impl Engine {
         if imported {
             saved.left = hosts.iter().filter(|host| !self.remove_sources(host)).count() as u64;
         }
+        drop(saver);
+        self.settle();
         saved
     }
 
@@ -238,15 +246,13 @@ impl Engine {
 
     /// Unlinks segments that hold nothing that memory alone holds besides.
     pub(super) fn retire(&self, force: bool) {
-        if self.waiting.phase() != Phase::Ready || self.log.is_degraded() {
+        if self.waiting.phase() != Phase::Ready || self.log.is_degraded() || !self.is_settled() {
             return;
         }
         self.note_time();
         // Read before the first host: what is logged meanwhile lies behind it.
         let end = self.log.end();
-        // What a panic left half-changed may lack rows that only the log holds.
-        let safe_of = |host: &Arc<Host>| if host.is_poisoned() { Stamp::ZERO } else { host.lock().safe() };
-        let safe = self.store.all_hosts().iter().map(safe_of).min().unwrap_or(Stamp::MAX);
+        let safe = self.store.all_hosts().iter().map(|host| safe(host)).min().unwrap_or(Stamp::MAX);
         match self.log.retire(position(safe).min(end), force) {
             Ok(retired) => self.counters.segments_retired.add(retired.segments),
             Err(e) => tracing::error!(error = %describe(&e), "the log could not be retired"),
@@ -256,7 +262,7 @@ impl Engine {
     /// Removes files of other formats, and of other histories, once every block of the host is in verified block files:
     /// all at one moment, for files of another history could outrank what was made of them. Returns false if they are
     /// still there: tried again.
-    fn remove_sources(&self, host: &Host) -> bool {
+    pub(super) fn remove_sources(&self, host: &Host) -> bool {
         let replaced: Vec<(PathBuf, Then)> = {
             let on_disk = self.on_disk();
             let Some(found) = on_disk.get(&host.number()) else { return true };
@@ -315,6 +321,16 @@ impl Engine {
         }
         wanted.iter().all(|header| there.contains(header)).then_some(holding)
     }
+}
+
+/// From where on the log is needed for a host: all of it, if nobody has read yet what the log holds of the host, or if a
+/// panic left the host half-changed: it may lack rows that only the log holds.
+pub(super) fn safe(host: &Host) -> Stamp {
+    if host.is_poisoned() {
+        return Stamp::ZERO;
+    }
+    let state = host.lock();
+    if state.is_loading() { Stamp::ZERO } else { state.safe() }
 }
 
 fn unsaved_of(host: &Arc<Host>, imported: bool) -> Option<Unsaved> {

@@ -14,7 +14,7 @@ use store_disk::Clock;
 use super::Engine;
 use super::ground::AtRisk;
 use super::jobs::JobStatus;
-use super::load::OnDisk;
+use super::on_disk::OnDisk;
 use super::problems::{Grade, Problem, Problems};
 use super::tail::LogTail;
 use super::waiting::Phase;
@@ -134,6 +134,11 @@ impl Counters {
                 bytes = torn,
                 "the log ends in an unfinished record, as a kill may leave it: left out"
             );
+        }
+        for unreadable in &tail.report.unreadable {
+            tracing::error!(path = %unreadable.path.display(), error = %unreadable.source,
+                "log segment that cannot be read: what is in it is not served, and it is kept");
+            self.problem("log segment cannot be read", &unreadable.path);
         }
         for range in &tail.report.damaged {
             tracing::warn!(path = %range.path.display(), offset = range.offset, bytes = range.bytes,
@@ -401,7 +406,7 @@ impl Engine {
             loaded: self.waiting.phase() == Phase::Ready,
             condition: self.condition(),
             at_risk: self.at_risk(),
-            hosts_loading: self.waiting.left(),
+            hosts_loading: self.waiting.left() + self.hosts_unread(),
             hosts: self.store.host_count(),
             series: self.store.series(),
             metrics: self.store.catalog().len(),

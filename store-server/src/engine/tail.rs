@@ -78,6 +78,11 @@ impl LogTail {
         }
     }
 
+    /// Whether the log holds nothing: it was stopped, or nothing came since its end was saved.
+    pub(super) fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.unreadable == 0
+    }
+
     /// Every host that a frame is about: its cluster and its name.
     pub(super) fn hosts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.hosts.iter().flat_map(|(cluster, hosts)| hosts.keys().map(move |host| (&**cluster, &**host)))

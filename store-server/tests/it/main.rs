@@ -11,6 +11,8 @@ mod free;
 mod golden;
 mod ground;
 mod http;
+mod identity;
+mod known_hosts;
 mod panics;
 mod process;
 mod regressions;

@@ -13,7 +13,7 @@ use store_disk::{ManualClock, WholeFile};
 use store_server::engine::{Durability, Engine};
 use store_wal::v1;
 
-use crate::site::{DIRECTORY, NOW, Site, fill, filled, line, stop, values};
+use crate::site::{DIRECTORY, NOW, Site, fill, filled, line, set_version, stop, values};
 
 /// Before which the tests write.
 const T: i64 = NOW - 10_000;
@@ -192,14 +192,16 @@ fn segments_of_another_lineage_are_set_aside() {
     let engine = site.start();
     fill(&engine, "h", "load", T, 10, 30, 1);
     stop(engine);
-    for segment in site.segments() {
-        site.disk.take(segment).unwrap();
-    }
-    let foreign: Vec<Vec<u8>> =
-        other.segments().into_iter().map(|at| other.disk.contents(at).unwrap()).collect();
-    for segment in other.segments() {
-        site.disk.put(&segment, other.disk.contents(&segment).unwrap()).unwrap();
-    }
+    let foreign = other.segments().split_off(2);
+    assert!(site.segments().iter().all(|ours| !foreign.contains(ours)) && !foreign.is_empty());
+    let foreign: Vec<Vec<u8>> = foreign
+        .iter()
+        .map(|at| {
+            let bytes = other.disk.contents(at).unwrap();
+            site.disk.put(at, bytes.clone()).unwrap();
+            bytes
+        })
+        .collect();
     let engine = site.start();
     assert_eq!(values(&engine, "h", "load"), filled(T, 10, 30, 1));
     assert_eq!(engine.hosts("c").unwrap(), ["h"]);
@@ -212,6 +214,34 @@ fn segments_of_another_lineage_are_set_aside() {
     stop(engine);
     let left = site.disk.files();
     assert!(foreign.iter().all(|bytes| left.values().any(|left| left == bytes)), "foreign bytes are gone");
+}
+
+#[test]
+fn a_log_with_whole_frames_is_the_one_of_the_directory_whatever_lies_beside_it() {
+    let other = Site::new();
+    let engine = other.start();
+    fill(&engine, "h", "load", T, 10, 30, 5001);
+    fill(&engine, "only", "load", T, 10, 30, 5001);
+    drop(engine);
+    let site = Site::new();
+    let engine = site.start();
+    fill(&engine, "h", "load", T + 200, 10, 30, 1);
+    stop(engine);
+    for segment in site.segments() {
+        site.disk.take(segment).unwrap();
+    }
+    for segment in other.segments() {
+        site.disk.put(&segment, other.disk.contents(&segment).unwrap()).unwrap();
+    }
+    // What only the log holds cannot be had anywhere else; what the files hold stays, below it.
+    let mut all = filled(T + 200, 10, 30, 1);
+    all.extend(filled(T, 10, 30, 5001));
+    for _ in 0..2 {
+        let engine = site.start();
+        assert_eq!(values(&engine, "h", "load"), all);
+        assert_eq!(values(&engine, "only", "load"), filled(T, 10, 30, 5001));
+        stop(engine);
+    }
 }
 
 #[test]
@@ -580,16 +610,6 @@ fn every_cut_of_a_small_log_costs_only_what_was_cut() {
     assert_eq!(seen.values().max(), Some(&7));
 }
 
-/// A header of a block file, with another version.
-fn in_version(header: &[u8], version: u16) -> Vec<u8> {
-    let mut half = header[..28].to_vec();
-    half[4..6].copy_from_slice(&version.to_le_bytes());
-    let mut crc = flate2::Crc::new();
-    crc.update(&half);
-    half.extend_from_slice(&crc.sum().to_le_bytes());
-    [&half[..], &half[..]].concat()
-}
-
 #[test]
 fn block_files_of_this_store_in_another_version_refuse_the_start_and_nothing_is_changed() {
     for version in [blockfile::VERSION - 1, blockfile::VERSION + 1] {
@@ -604,20 +624,16 @@ fn block_files_of_this_store_in_another_version_refuse_the_start_and_nothing_is_
                 segments.for_each(|path| site.disk.take(path).unwrap());
             }
             let file = site.host_files().remove(0);
-            let same = |bytes: &mut Vec<u8>, version| {
-                let header = in_version(bytes, version);
-                bytes[..header.len()].copy_from_slice(&header);
-            };
-            site.disk.patch(&file, |bytes| same(bytes, version)).unwrap();
+            site.disk.patch(&file, |bytes| set_version(bytes, version)).unwrap();
             let before = site.disk.files();
             let clock = Arc::<ManualClock>::clone(&site.clock);
             let refused = Engine::open_with(site.options.clone(), Arc::new(site.disk.clone()), clock);
             let refused = refused.err().unwrap().to_string();
-            assert!(refused.contains(&format!("is a block file of version {version}")), "{refused}");
+            assert!(refused.contains(&format!("was written in version {version}")), "{refused}");
             assert!(refused.contains(&file.display().to_string()), "{refused}");
             assert_eq!(site.disk.files(), before, "version {version}");
             // The release that wrote it finds everything.
-            site.disk.patch(&file, |bytes| same(bytes, blockfile::VERSION)).unwrap();
+            site.disk.patch(&file, |bytes| set_version(bytes, blockfile::VERSION)).unwrap();
             assert_eq!(values(&site.start(), "h", "load"), filled(NOW - 1000, 10, 50, 1));
         }
     }

@@ -275,7 +275,7 @@ fn a_segment_that_could_not_be_read_once_is_tried_again() {
 }
 
 #[test]
-fn segments_of_another_lineage_or_version_are_told_apart_and_set_aside() {
+fn segments_of_another_lineage_are_set_aside_and_those_of_another_version_left() {
     let (disk, rows) = one_segment(3);
     // A later segment of somebody else's log, and one of a later release.
     let other = new_disk();
@@ -320,15 +320,21 @@ fn segments_of_another_lineage_or_version_are_told_apart_and_set_aside() {
     let before = disk.files();
     let done: Vec<_> = set_aside(&disk, &found, LINEAGE).into_iter().map(Result::unwrap).collect();
     let aside = |number| std::path::PathBuf::from(format!("{}.corrupt-1", segment(number).display()));
-    assert_eq!(done, [aside(5), aside(9)]);
+    assert_eq!(done, [aside(9)]);
+    assert_eq!(disk.contents(segment(5)), before.get(&segment(5)).cloned());
+    let ours = found.lineages();
+    assert_eq!(ours, [theirs, LINEAGE], "of both there are frames");
+    assert_eq!(found.other_version(LINEAGE), Some((&*segment(5), 2)));
+    assert_eq!(found.other_version(theirs), None);
     assert_eq!(
         disk.after_power_loss(&store_disk::sim::Keep::Nothing).contents(aside(9)),
         before.get(&segment(9)).cloned()
     );
     // The number of the directory entry still counts.
     let log = open(Arc::new(disk.clone()));
-    assert_eq!(log.segment(), 4);
+    assert_eq!(log.segment(), 6);
     log.retire(log.end(), false).unwrap();
+    assert_eq!(disk.contents(segment(5)), before.get(&segment(5)).cloned());
     assert_eq!(disk.contents(format!("{DIR}/README")).unwrap(), b"");
 }
 

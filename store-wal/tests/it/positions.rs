@@ -220,3 +220,51 @@ fn a_directory_that_cannot_be_listed_is_an_error_and_not_an_empty_log() {
     assert!(matches!(open(&disk), Err(OpenError::Directory { call: "list", .. })));
     assert_eq!(open(&disk).unwrap().segment(), 2);
 }
+
+#[test]
+fn positions_are_known_as_given_out_once_somebody_claimed_them() {
+    let disk = new_disk();
+    let log = open(Arc::new(disk.clone()));
+    let first = append(&log, b"one");
+    log.flush(Until::Synced).unwrap();
+    let given = |disk: &dyn store_disk::Disk| {
+        let found = found(disk);
+        found.given(disk, LINEAGE, found.start(LINEAGE).unwrap_or(LogPos::ZERO))
+    };
+    assert!(!given(&disk).contains(first), "nobody has said yet what is saved");
+    log.claim();
+    log.claim();
+    log.flush(Until::Written).unwrap();
+    let end = log.end();
+    assert!(given(&disk).contains(first) && given(&disk).contains(LogPos::new(1, 0)));
+    assert!(!given(&disk).contains(end), "behind the end of the segment");
+    assert!(!given(&disk).contains(LogPos::new(9, 100)), "no such segment");
+
+    // Each later segment of the process says it too.
+    log.switch().unwrap();
+    log.flush(Until::Written).unwrap();
+    let second = append(&log, b"two");
+    log.flush(Until::Written).unwrap();
+    assert!(given(&disk).contains(second));
+
+    // The next process has to say it for itself; what it found is known all the same.
+    drop(log);
+    let next = open(Arc::new(disk.clone()));
+    let third = append(&next, b"three");
+    next.flush(Until::Written).unwrap();
+    assert!(given(&disk).contains(second) && !given(&disk).contains(third));
+    // Another one behind it that claims speaks for it as well.
+    drop(next);
+    let last = open(Arc::new(disk.clone()));
+    last.claim();
+    last.flush(Until::Written).unwrap();
+    assert!(given(&disk).contains(third));
+
+    // What lies before S is known, though no segment is left.
+    let safe = last.end();
+    last.retire(safe, true).unwrap();
+    assert!(given(&disk).contains(first) && given(&disk).contains(second));
+    last.open_above(40);
+    last.switch().unwrap();
+    assert_eq!(last.segment(), 41);
+}
