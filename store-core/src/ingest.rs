@@ -1,22 +1,26 @@
 //! From the bytes of a message to cells in memory and rows in the journal.
+//!
+//! A message is taken in pieces, so that what it needs meanwhile is that of a piece, however long it is.
 
 mod read;
+mod scratch;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-
-use hashbrown::HashMap;
 
 use crate::Timestamp;
 use crate::host::{Host, HostState, Placing, Sample, Wanted};
 use crate::journal::Journal;
 use crate::line::{Refusal, Skip};
-use crate::metric::{Catalog, Metric, MetricId};
+use crate::metric::{Metric, MetricId};
 use crate::record::RawSample;
 use crate::resolver::Target;
 use crate::row::Rows;
 use crate::stamp::Stamp;
 use crate::store::Store;
+
+use self::read::Reading;
+pub use self::scratch::Scratch;
 
 /// What a message is taken under.
 #[derive(Debug, Clone, Copy)]
@@ -60,27 +64,21 @@ pub struct Ingested {
     pub last: Stamp,
 }
 
-/// Memory that is used again from message to message.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    entries: Vec<Entry>,
-    unresolved: Vec<Unresolved>,
-    hosts: Vec<Arc<Host>>,
-    places: HashMap<u32, u32>,
-    learned: Vec<(u64, Target)>,
-    samples: Vec<Sample>,
-    rows: Rows,
-    text: String,
-}
+/// The most lines of a piece.
+pub const PIECE_LINES_MAX: usize = 1 << 16;
 
-/// The samples of a common message: what a larger one needed is given back with the next one.
-const SAMPLES_KEPT: usize = 1 << 14;
+/// A piece ends with the first few thousand lines behind so many bytes.
+pub const PIECE_BYTES: usize = 4 << 20;
+
+/// Lines that the resolver does not know, or that are no samples, after which [`Store::try_ingest`] gives up: each costs
+/// as much as fifty others.
+const COLD_LINES_MAX: usize = 1024;
+
+/// What the resolver learns at a time, so that who looks something up does not wait for all of a piece.
+const LEARNED_AT_A_TIME: usize = 4096;
 
 /// The frequency of a metric that nobody configured and no file tells of.
 const MINUTE_S: NonZeroU32 = NonZeroU32::new(60).unwrap();
-
-/// Samples of more moments than this may concern as many blocks.
-const MOMENTS_MAX: usize = 16;
 
 /// A sample on its way to its host.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +115,60 @@ struct Unresolved {
     metric: Arc<Metric>,
 }
 
+/// A message that is taken piece by piece.
+pub struct Message<'m> {
+    store: &'m Store,
+    terms: &'m Terms<'m>,
+    reading: Reading<'m>,
+    report: Ingested,
+    has_more: bool,
+}
+
+impl std::fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message").field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+impl Message<'_> {
+    /// Takes the next lines, no more than [`PIECE_LINES_MAX`]; false if there was none left.
+    ///
+    /// A string in quotes, and the numbers of lines in what is reported, go on over pieces: where a message is cut
+    /// changes nothing of what it means.
+    pub fn take_piece(&mut self, journal: &mut dyn Journal, scratch: &mut Scratch) -> bool {
+        if !self.has_more {
+            return false;
+        }
+        let Self { store, terms, reading, report, has_more } = self;
+        *has_more = store.read_piece(reading, scratch, report);
+        store.apply(terms, journal, scratch, report);
+        scratch.clear();
+        true
+    }
+
+    /// Lines that were taken so far, good or not; empty ones count.
+    pub fn lines_taken(&self) -> usize {
+        self.reading.lines_passed()
+    }
+
+    /// Whether there may be more of it.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// What became of what was taken.
+    pub fn into_report(self) -> Ingested {
+        self.report
+    }
+}
+
 impl Store {
+    /// A message of which nothing is taken yet.
+    pub fn message<'m>(&'m self, body: &'m [u8], terms: &'m Terms<'m>) -> Message<'m> {
+        let reading = self.reading(body, terms, usize::MAX);
+        Message { store: self, terms, reading, report: Ingested::default(), has_more: true }
+    }
+
     /// Takes the lines of a message. A bad line costs itself and nothing else.
     pub fn ingest(
         &self,
@@ -126,16 +177,15 @@ impl Store {
         journal: &mut dyn Journal,
         scratch: &mut Scratch,
     ) -> Ingested {
-        let mut report = Ingested::default();
-        self.read(body, terms, scratch, &mut report);
-        self.apply(terms, journal, scratch, &mut report);
-        scratch.leave_hosts();
-        report
+        let mut message = self.message(body, terms);
+        while message.take_piece(journal, scratch) {}
+        scratch.rest();
+        message.into_report()
     }
 
     /// [`ingest`](Self::ingest), if it takes no longer than the length of `body` says: not if somebody works on a host
-    /// of it, nor if it has samples of so many moments that many blocks may have to be encoded anew. `None` then, and
-    /// no sample is taken.
+    /// of it, nor if it has samples of so many moments that many blocks may have to be encoded anew, nor if many of its
+    /// lines are new, nor if it is more than a piece. `None` then, and no sample is taken.
     pub fn try_ingest(
         &self,
         body: &[u8],
@@ -144,16 +194,13 @@ impl Store {
         scratch: &mut Scratch,
     ) -> Option<Ingested> {
         let mut report = Ingested::default();
-        self.read(body, terms, scratch, &mut report);
-        let changes = scratch.entries.windows(2).filter(|pair| {
-            let [a, b] = pair else { return false };
-            (a.host, a.time) != (b.host, b.time)
-        });
-        let is_short = changes.count() < MOMENTS_MAX && !scratch.hosts.iter().any(|host| host.is_locked());
+        let mut reading = self.reading(body, terms, COLD_LINES_MAX);
+        let is_whole = !self.read_piece(&mut reading, scratch, &mut report);
+        let is_short = is_whole && scratch.is_short();
         if is_short {
             self.apply(terms, journal, scratch, &mut report);
         }
-        scratch.leave_hosts();
+        scratch.rest();
         is_short.then_some(report)
     }
 
@@ -175,8 +222,8 @@ impl Store {
             self.apply_group(host, group, terms, journal, scratch, report);
         }
         scratch.entries = entries;
-        if !scratch.learned.is_empty() {
-            self.resolver().insert_many(&scratch.learned, self.series());
+        for learned in scratch.learned.chunks(LEARNED_AT_A_TIME) {
+            self.resolver().insert_many(learned, self.series());
         }
     }
 
@@ -305,72 +352,5 @@ impl Store {
         let placing = Placing { oldest: Timestamp::MIN, fixed_phase };
         state.place(&known, placing, &mut rows);
         host.apply(state, rows.views(), stamp, now);
-    }
-}
-
-impl Scratch {
-    /// Forgets the last message, and keeps the memory that a common one needs.
-    fn clear(&mut self) {
-        self.entries.clear();
-        self.entries.shrink_to(SAMPLES_KEPT);
-        self.samples.clear();
-        self.samples.shrink_to(SAMPLES_KEPT);
-        self.unresolved.clear();
-        self.unresolved.shrink_to(SAMPLES_KEPT);
-        self.learned.clear();
-        self.learned.shrink_to(SAMPLES_KEPT);
-        self.leave_hosts();
-    }
-
-    /// Holds no host any more: one that goes before the next message is not to be kept by this.
-    fn leave_hosts(&mut self) {
-        self.hosts.clear();
-        self.places.clear();
-    }
-
-    fn enter(&mut self, host: Arc<Host>) -> u32 {
-        let place = self.hosts.len() as u32;
-        self.places.insert(host.number(), place);
-        self.hosts.push(host);
-        place
-    }
-
-    fn raw(&self, state: &HostState, entry: &Entry) -> RawSample {
-        let (time, value) = (entry.time, entry.value);
-        match entry.column {
-            Place::Unresolved(at) => {
-                let series = &self.unresolved[at as usize];
-                RawSample { path: series.path.clone(), metric: series.metric.name.clone(), time, value }
-            }
-            // A host that is loading has no column that the resolver could know.
-            Place::Column(column) => {
-                unreachable!("column {column} of {} before the host was loaded", state.shape().hash())
-            }
-        }
-    }
-
-    /// Entries of a host that is gone, with their series by name again.
-    fn rename(&mut self, catalog: &Catalog, gone: &HostState, group: &[Entry]) -> Vec<Entry> {
-        let mut renamed = Vec::with_capacity(group.len());
-        for entry in group {
-            let column = match entry.column {
-                Place::Unresolved(at) => Place::Unresolved(at),
-                Place::Column(column) => match self.names(catalog, gone, column) {
-                    Some(series) => {
-                        self.unresolved.push(series);
-                        Place::Unresolved(self.unresolved.len() as u32 - 1)
-                    }
-                    None => continue,
-                },
-            };
-            renamed.push(Entry { column, ..*entry });
-        }
-        renamed
-    }
-
-    fn names(&self, catalog: &Catalog, gone: &HostState, column: u32) -> Option<Unresolved> {
-        let column = gone.shape().columns().get(column as usize)?;
-        let metric = catalog.of(column.metric);
-        Some(Unresolved { line: None, path: column.path.clone(), id: column.metric, metric })
     }
 }

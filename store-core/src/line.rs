@@ -148,6 +148,18 @@ pub struct Expected<'a> {
 }
 
 impl<'a> Lines<'a> {
+    /// Lines that were passed so far; empty ones and comments count.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        self.number
+    }
+
+    /// Bytes that were not handed out yet.
+    #[must_use]
+    pub fn bytes_left(&self) -> usize {
+        self.body.len()
+    }
+
     /// The next line, if behind `prefix_bytes` bytes there is ` value=NUMBER`, perhaps a time, and the line's end. It is not passed.
     ///
     /// Nothing is said about those bytes: if they are, byte for byte, a prefix that a line had before, the line is what

@@ -97,14 +97,29 @@ pub struct Rows {
 }
 
 const ROWS_KEPT: usize = 1024;
+const CELLS_KEPT: usize = 1 << 15;
 
 impl Rows {
     /// Forgets all rows, and keeps the memory of as many as a common batch has.
     pub fn clear(&mut self) {
         self.len = 0;
-        self.rows.truncate(ROWS_KEPT);
+        let mut cells = 0;
+        let kept = self.rows.iter().take(ROWS_KEPT).take_while(|row| {
+            cells += row.cells.capacity();
+            cells <= CELLS_KEPT
+        });
+        let kept = kept.count();
+        self.rows.truncate(kept);
         self.rows.shrink_to(ROWS_KEPT);
         self.open.fill(usize::MAX);
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let cells: usize = self.rows.iter().map(|row| row.cells.capacity()).sum();
+        self.rows.capacity() * size_of::<Row>()
+            + cells * size_of::<(u32, f32)>()
+            + self.open.capacity() * size_of::<usize>()
     }
 
     /// The rows.

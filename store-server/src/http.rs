@@ -1,12 +1,15 @@
 //! The HTTP API: routes, what surrounds them, and what they share.
 //!
 //! A request passes, from the outside in: the connection's limits ([`serve`]), compression of the answer, errors made
-//! JSON, panics made errors, the limit on the body as sent, decompression, and the route, which checks the token,
-//! reads the body and calls the store on a thread that may block.
+//! JSON, panics made errors, the limit on the body as sent, and the route, which checks the token, reads and
+//! decompresses the body, and calls the store: here if that is soon done, else on a thread that may block.
 //!
-//! **Invariant:** what waits for a client or for a thread, bodies and answers, is counted in the [`Budget`]; what is
-//! worked on is bounded by the number of threads and by the limits of one request. So no number of requests can
-//! exhaust the process.
+//! **Invariant:** what a request holds is counted in the [`Budget`] before it is there: its body as sent and
+//! decompressed, by the room that it takes, what is needed to work on it, and its answer. Only what is soon done on the
+//! few threads that serve connections is not. So no number of requests can exhaust the process.
+//!
+//! **Invariant:** bodies that are long when decompressed are decompressed and parsed by no more threads than there are
+//! processors, and never by those that serve connections.
 
 mod answer;
 mod backend;
@@ -16,7 +19,6 @@ mod counters;
 mod debug;
 mod docs;
 mod free;
-mod gzip;
 mod healthcheck;
 mod params;
 mod paths;
@@ -26,6 +28,7 @@ mod self_waking;
 pub mod serve;
 mod stall;
 mod status;
+mod unpack;
 mod unread;
 mod write;
 
@@ -46,7 +49,6 @@ use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
-use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 pub use self::answer::ApiError;
@@ -117,6 +119,8 @@ pub struct App {
     budget: Arc<Budget>,
     counters: Arc<Counters>,
     writes: Semaphore,
+    /// Bodies that take long, decompressed and parsed: as many as there are processors, so that short ones get theirs.
+    long_bodies: Semaphore,
     /// Apart from writes, so that no number of large queries keeps samples waiting.
     queries: Semaphore,
     /// Queries on threads that serve connections.
@@ -146,6 +150,7 @@ impl App {
             budget: Arc::new(Budget::new(u64::try_from(bytes).unwrap_or(u64::MAX))),
             counters: Arc::default(),
             writes: Semaphore::new(WRITES_MAX),
+            long_bodies: Semaphore::new(cpus),
             queries: Semaphore::new(cpus.max(2)),
             queries_here: Semaphore::new(1),
             looks: Semaphore::new(LOOKS_MAX),
@@ -216,8 +221,6 @@ pub fn router(app: Arc<App>, dev: bool) -> Router {
         .quality(CompressionLevel::Fastest)
         .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN));
     router
-        .layer(RequestDecompressionLayer::new())
-        .layer(middleware::map_request(async |request: Request| gzip::decompressed(request)))
         .layer(RequestBodyLimitLayer::new(limits.body_bytes))
         .layer(CatchPanicLayer::new())
         .layer(middleware::map_response(answer::errors_as_json))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Ingested, LineKey, Place, Scratch, Terms, Unresolved};
+use super::{Entry, Ingested, LineKey, PIECE_BYTES, PIECE_LINES_MAX, Place, Scratch, Terms, Unresolved};
 use crate::Timestamp;
 use crate::line::{self, Expected, Fate, LastTime, Line, Lines, Prefix, Refusal, Skip};
 use crate::metric::ServedMetric;
@@ -12,35 +12,77 @@ use crate::store::Store;
 /// Lines after which the resolver is let go of for a moment: who wants to teach it something waits no longer.
 const LINES_AT_A_TIME: usize = 4096;
 
-/// What reading one message needs again and again.
-struct Reading<'a, 'b> {
-    terms: &'b Terms<'b>,
-    hasher: Hasher<'b>,
-    lines: Lines<'a>,
-    last: LastTime<'a>,
+const _: () = assert!(PIECE_LINES_MAX.is_multiple_of(LINES_AT_A_TIME));
+
+/// How far the reading of a message is.
+pub(super) struct Reading<'m> {
+    terms: &'m Terms<'m>,
+    hasher: Hasher<'m>,
+    lines: Lines<'m>,
+    last: LastTime<'m>,
     /// The host of the line before: its number, and its place in `Scratch::hosts`.
     host: Option<(u32, u32)>,
+    /// Lines so far that were parsed in full, or are no samples.
+    cold_lines: usize,
+    /// How many of them a piece may have.
+    cold_lines_max: usize,
+}
+
+/// Why [`Store::read_some`] has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// There are no more lines.
+    AtEnd,
+    /// So many lines are enough for once.
+    Amid,
+    /// Too many lines are cold.
+    Cold,
 }
 
 impl Store {
-    /// Puts the samples of `body` into `scratch`, and what becomes of the other lines into `report`.
-    pub(super) fn read(&self, body: &[u8], terms: &Terms<'_>, scratch: &mut Scratch, report: &mut Ingested) {
-        scratch.clear();
+    /// The beginning of a message of which each piece may have so many cold lines.
+    pub(super) fn reading<'m>(
+        &'m self,
+        body: &'m [u8],
+        terms: &'m Terms<'m>,
+        cold_lines_max: usize,
+    ) -> Reading<'m> {
         let default = terms.default_cluster.unwrap_or_default().as_bytes();
         let hasher = self.resolver().hasher(default);
         let (lines, last) = (line::lines(body), LastTime::default());
-        let mut reading = Reading { terms, hasher, lines, last, host: None };
-        while self.read_some(&mut reading, &mut self.resolver().reader(), scratch, report) {}
+        Reading { terms, hasher, lines, last, host: None, cold_lines: 0, cold_lines_max }
     }
 
-    /// Reads up to [`LINES_AT_A_TIME`] lines; false if there are no more.
-    fn read_some(
+    /// Puts the samples of the next piece into `scratch`, and what becomes of its other lines into `report`. Says whether
+    /// there may be more lines behind it.
+    pub(super) fn read_piece(
         &self,
-        reading: &mut Reading<'_, '_>,
-        reader: &mut Reader<'_>,
+        reading: &mut Reading<'_>,
         scratch: &mut Scratch,
         report: &mut Ingested,
     ) -> bool {
+        scratch.clear();
+        (reading.host, reading.cold_lines) = (None, 0);
+        let enough = reading.lines.bytes_left().saturating_sub(PIECE_BYTES);
+        for _ in 0..PIECE_LINES_MAX / LINES_AT_A_TIME {
+            match self.read_some(reading, &mut self.resolver().reader(), scratch, report) {
+                Stopped::AtEnd => return false,
+                Stopped::Cold => return true,
+                Stopped::Amid if reading.lines.bytes_left() <= enough => break,
+                Stopped::Amid => {}
+            }
+        }
+        reading.lines.bytes_left() > 0
+    }
+
+    /// Reads up to [`LINES_AT_A_TIME`] lines.
+    fn read_some(
+        &self,
+        reading: &mut Reading<'_>,
+        reader: &mut Reader<'_>,
+        scratch: &mut Scratch,
+        report: &mut Ingested,
+    ) -> Stopped {
         for _ in 0..LINES_AT_A_TIME {
             if let Some(expected) = reading.lines.expect(reader.expected_bytes(), &mut reading.last)
                 && let Some(series @ Target::Series { .. }) =
@@ -51,20 +93,23 @@ impl Store {
                 self.enter_expected(reading, &expected, series, scratch, report);
                 continue;
             }
-            let Some(line) = reading.lines.next() else { return false };
+            let Some(line) = reading.lines.next() else { return Stopped::AtEnd };
             match self.read_line(reading, reader, &line, scratch, report) {
                 Ok(entry) => scratch.entries.push(entry),
                 Err(fate) => reading.give_up(&line, fate, report),
             }
+            if reading.cold_lines > reading.cold_lines_max {
+                return Stopped::Cold;
+            }
         }
-        true
+        Stopped::Amid
     }
 
     /// The sample of a line that was expected.
     #[inline(always)]
     fn enter_expected(
         &self,
-        reading: &mut Reading<'_, '_>,
+        reading: &mut Reading<'_>,
         line: &Expected<'_>,
         series: Target,
         scratch: &mut Scratch,
@@ -92,7 +137,7 @@ impl Store {
     /// The sample of any line.
     fn read_line(
         &self,
-        reading: &mut Reading<'_, '_>,
+        reading: &mut Reading<'_>,
         reader: &mut Reader<'_>,
         line: &Line<'_>,
         scratch: &mut Scratch,
@@ -126,6 +171,7 @@ impl Store {
                 Err(reason.map_or(Fate::Skip(Skip::UnknownMetric), |reason| Fate::Refused(*reason)))
             }
             None => {
+                reading.cold_lines += 1;
                 // Of a line that is bad in both prefix and rest the first mistake is told.
                 let named = match self.named(hash, prefix) {
                     Err(fate @ Fate::Skip(Skip::UnknownMetric)) => {
@@ -141,7 +187,7 @@ impl Store {
 
     /// The place of a host that the resolver named.
     #[inline(always)]
-    fn known_host(&self, number: u32, reading: &mut Reading<'_, '_>, scratch: &mut Scratch) -> Option<u32> {
+    fn known_host(&self, number: u32, reading: &mut Reading<'_>, scratch: &mut Scratch) -> Option<u32> {
         match reading.host {
             Some((last, place)) if last == number => Some(place),
             _ => self.other_host(number, reading, scratch),
@@ -149,7 +195,7 @@ impl Store {
     }
 
     #[inline(never)]
-    fn other_host(&self, number: u32, reading: &mut Reading<'_, '_>, scratch: &mut Scratch) -> Option<u32> {
+    fn other_host(&self, number: u32, reading: &mut Reading<'_>, scratch: &mut Scratch) -> Option<u32> {
         let place = match scratch.places.get(&number) {
             Some(place) => *place,
             None => scratch.enter(self.host_of(number)?),
@@ -236,7 +282,12 @@ struct Named<'p> {
     metric: Option<ServedMetric>,
 }
 
-impl Reading<'_, '_> {
+impl Reading<'_> {
+    /// Lines that were passed so far.
+    pub(super) fn lines_passed(&self) -> usize {
+        self.lines.passed()
+    }
+
     /// Counts a line that is no sample, and passes over what belongs to it.
     #[cold]
     fn give_up(&mut self, line: &Line<'_>, fate: Fate, report: &mut Ingested) {
@@ -248,6 +299,7 @@ impl Reading<'_, '_> {
         match fate {
             Fate::Bad(_) if is_message => count(Fate::Skip(Skip::Text), prefix, report),
             Fate::Bad(bad) => {
+                self.cold_lines += 1;
                 report.bad += 1;
                 if report.first_bad.is_none() {
                     let what = bad.describe(line.bytes);

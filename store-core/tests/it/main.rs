@@ -9,4 +9,5 @@ mod import;
 mod ingest;
 mod lines;
 mod model;
+mod pieces;
 mod support;

@@ -20,6 +20,9 @@ pub struct WriteReport {
     pub first_bad: Option<FirstBad>,
     /// What the acknowledgement may promise.
     pub durability: Durability,
+    /// With [`Unavailable`](Durability::Unavailable): lines behind this one were not looked at, because the log does
+    /// not work. `None`: all were.
+    pub stopped_behind: Option<usize>,
 }
 
 /// Where the first malformed line is, and what is wrong with it.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use store_core::ingest::{Ingested, Scratch, Terms};
+use store_core::ingest::{Ingested, Message, Scratch, Terms};
 use store_wal::{CommitError, LogPos, Until};
 
 use super::answer::{Durability, FirstBad, WriteReport};
@@ -58,11 +58,37 @@ impl Records {
 
 impl Engine {
     /// Takes a message in line protocol, and returns when what the mode promises is done.
+    ///
+    /// A long one is taken in pieces. In mode `always` it ends with the first one that the log does not take.
     pub fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport {
         let (terms, mut scribe) = (self.terms(default_cluster), self.scribe());
-        let ingested =
-            SCRATCH.with_borrow_mut(|scratch| self.store.ingest(body, &terms, &mut scribe, scratch));
-        self.finish_write(self.taken(ingested, body.len(), &scribe))
+        let mut message = self.store.message(body, &terms);
+        let unlogged = SCRATCH.with_borrow_mut(|scratch| {
+            let unlogged = self.take_pieces(&mut message, &mut scribe, scratch);
+            scratch.rest();
+            unlogged
+        });
+        let stopped_behind = message.has_more().then(|| message.lines_taken());
+        let mut taken = self.taken(message.into_report(), body.len(), &scribe);
+        taken.records.unlogged |= unlogged;
+        WriteReport { stopped_behind, ..self.finish_write(taken) }
+    }
+
+    /// Takes a message piece by piece. What a piece has put into the log is written before the next one is taken, so
+    /// that of a long message no more than that is in its buffer. Says whether that went wrong; in mode `always` nothing
+    /// is taken behind it.
+    fn take_pieces(&self, message: &mut Message<'_>, scribe: &mut Scribe<'_>, scratch: &mut Scratch) -> bool {
+        let mut failed = false;
+        while message.take_piece(scribe, scratch) {
+            let Some(last) = scribe.last().filter(|_| message.has_more() && self.until().is_some()) else {
+                continue;
+            };
+            failed |= scribe.is_unlogged() || self.log.commit(last, Until::Written).is_err();
+            if failed && self.options.wal_sync == WalSync::Always {
+                break;
+            }
+        }
+        failed
     }
 
     /// The same on a thread that has other things to do: works as long as a common message takes, at most writes
@@ -123,6 +149,7 @@ impl Engine {
             refused,
             first_bad: ingested.first_bad.map(|(line, column, what)| FirstBad { line, column, what }),
             durability: Durability::Memory,
+            stopped_behind: None,
         };
         Taken { report, records: Records::of(scribe) }
     }

@@ -14,6 +14,9 @@ use store_core::json;
 use super::budget::Held;
 use crate::auth::Denied;
 
+/// How a body may be compressed.
+const ENCODINGS: &str = "gzip, zstd";
+
 /// An answer that says what went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -36,6 +39,14 @@ impl ApiError {
     /// 408: the body takes too long.
     pub(super) fn slow_body() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")
+    }
+
+    /// 415: nobody knows how the body is compressed.
+    pub(super) fn unknown_encoding() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("unknown content encoding; {ENCODINGS} and none are known"),
+        )
     }
 
     /// 413: the body is too long.
@@ -77,6 +88,9 @@ impl IntoResponse for ApiError {
         if self.retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -104,15 +118,12 @@ pub(super) async fn errors_as_json(response: Response) -> Response {
         StatusCode::NOT_FOUND => "no such path",
         StatusCode::METHOD_NOT_ALLOWED => "this path does not know this method",
         StatusCode::PAYLOAD_TOO_LARGE => "the body is too long",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unknown content encoding; gzip, zstd and none are known",
         status if status.is_server_error() => "internal error, see the log of the server",
         _ => "the request makes no sense",
     };
     let mut error = ApiError::new(status, text).into_response();
-    for name in [header::ALLOW, header::ACCEPT_ENCODING] {
-        if let Some(value) = response.headers().get(&name) {
-            error.headers_mut().insert(name, value.clone());
-        }
+    if let Some(value) = response.headers().get(header::ALLOW) {
+        error.headers_mut().insert(header::ALLOW, value.clone());
     }
     error
 }

@@ -54,6 +54,13 @@ impl Held {
         self.bytes += bytes;
         true
     }
+
+    /// Gives back `bytes` of it.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let bytes = (bytes as u64).min(self.bytes);
+        self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
+    }
 }
 
 impl Drop for Held {

@@ -20,7 +20,7 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Resul
     let to = to.ok_or_else(|| ApiError::bad_request("'to' is a required query parameter"))?;
     let to: i64 =
         to.parse().map_err(|_| ApiError::bad_request(format!("to: {to:?} is no number of seconds")))?;
-    let body = body::read_list(&app, body).await?;
+    let body = body::read_list(&app, &parts.headers, body).await?;
     let freed = app
         .call(
             |app| &app.looks,

@@ -61,7 +61,7 @@ impl<'de> Visitor<'de> for QuestionVisitor {
 pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     app.authorize(Access::Use, &parts)?;
-    let body = body::read_list(&app, body).await?;
+    let body = body::read_list(&app, &parts.headers, body).await?;
     app.call(
         |app| &app.queries,
         move |app| {

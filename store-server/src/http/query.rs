@@ -44,7 +44,7 @@ const HERE_TIME_MAX: Duration = Duration::from_millis(1);
 pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     app.authorize(Access::Use, &parts)?;
-    let body = body::read(&app, body).await?;
+    let body = body::read(&app, &parts.headers, body).await?;
     let begun = match begin_here(&app, &body)? {
         Some((making, true)) => return making.respond(app, true),
         Some((making, false)) => Some(making.into_owned()),

@@ -1,18 +1,22 @@
 //! `POST /api/write[?cluster=C]`: takes lines.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use memchr::memchr_iter;
 
-use super::body::{self, Received};
+use super::body::{self, Opened, Received, Sent};
 use super::{ApiError, App, here, params};
 use crate::auth::Access;
 use crate::engine::{Durability, TryWrite, WriteReport};
 
-/// Longest body that is taken without calling another thread, bytes: some hundred microseconds.
-const HERE_BYTES_MAX: usize = 256 << 10;
+/// Memory that the samples of a line take on their way, bytes.
+const LINE_BYTES: usize = 192;
+/// Memory that those of a piece of a message take at most; see [`store_core::ingest`].
+const PIECE_BYTES_MAX: usize = 24 << 20;
 
 const LINES_BAD: HeaderName = HeaderName::from_static("x-lines-bad");
 const LINES_REFUSED: HeaderName = HeaderName::from_static("x-lines-refused");
@@ -23,8 +27,8 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resu
     let (parts, body) = request.into_parts();
     app.authorize(Access::Use, &parts)?;
     let cluster = params::get(&parts.uri, "cluster")?;
-    let body = body::read(&app, body).await?;
-    let report = take(&app, body, cluster.as_deref()).await?;
+    let sent = body::receive(&app, &parts.headers, body).await?;
+    let report = take(&app, sent, cluster.map(Cow::into_owned)).await?;
     Ok(answer(&report))
 }
 
@@ -33,11 +37,19 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resu
 ///
 /// The samples of one host at one moment are the common message. To wake a thread for it, and be woken by it, costs
 /// as much as taking it.
-async fn take(app: &Arc<App>, body: Received, cluster: Option<&str>) -> Result<WriteReport, ApiError> {
-    if body.bytes().len() <= HERE_BYTES_MAX
-        && let Ok(slot) = app.writes.try_acquire()
-    {
-        let tried = here(|| app.store.try_write(body.bytes(), cluster));
+///
+/// Long ones are decompressed and parsed by no more threads than there are processors, so that however many come a
+/// common one still gets its turn.
+async fn take(app: &Arc<App>, sent: Sent, cluster: Option<String>) -> Result<WriteReport, ApiError> {
+    let body = match sent.open_here(app)? {
+        Opened::Short(body) => body,
+        Opened::Long(sent) => {
+            let write = move |app: &App| write_counted(app, sent.open(app)?, cluster.as_deref());
+            return app.call(|app| &app.long_bodies, write).await?;
+        }
+    };
+    if let Ok(slot) = app.writes.try_acquire() {
+        let tried = here(|| app.store.try_write(body.bytes(), cluster.as_deref()));
         // Before another one is waited for: who holds one and waits for one would wait for its like.
         drop(slot);
         match tried? {
@@ -48,8 +60,14 @@ async fn take(app: &Arc<App>, body: Received, cluster: Option<&str>) -> Result<W
             TryWrite::Busy => {}
         }
     }
-    let cluster = cluster.map(str::to_owned);
-    app.call(|app| &app.writes, move |app| app.store.write(body.bytes(), cluster.as_deref())).await
+    app.call(|app| &app.writes, move |app| write_counted(app, body, cluster.as_deref())).await?
+}
+
+/// Takes a message on a thread that may block, of which there may be many: so what it needs is counted.
+fn write_counted(app: &App, mut body: Received, cluster: Option<&str>) -> Result<WriteReport, ApiError> {
+    let lines = memchr_iter(b'\n', body.bytes()).count() + 1;
+    body.count_work(lines.saturating_mul(LINE_BYTES).min(PIECE_BYTES_MAX))?;
+    Ok(app.store.write(body.bytes(), cluster))
 }
 
 /// What the sender is told.
@@ -58,8 +76,7 @@ async fn take(app: &Arc<App>, body: Received, cluster: Option<&str>) -> Result<W
 /// or gives it up, and either is wrong if part of it was taken. 503 if nothing may be promised.
 fn answer(report: &WriteReport) -> Response {
     let mut response = if report.durability == Durability::Unavailable {
-        ApiError::busy("the log cannot be written, and wal-sync \"always\" promises that it is")
-            .into_response()
+        ApiError::busy(what_is_not_kept(report)).into_response()
     } else if report.bad > 0 && report.good == 0 && report.skipped == 0 {
         ApiError::bad_request(what_is_bad(report)).into_response()
     } else {
@@ -72,6 +89,16 @@ fn answer(report: &WriteReport) -> Response {
         headers.insert(DURABILITY, HeaderValue::from_static("memory"));
     }
     response
+}
+
+fn what_is_not_kept(report: &WriteReport) -> String {
+    let mut text = "the log cannot be written, and wal-sync \"always\" promises that it is".to_owned();
+    if let Some(lines) = report.stopped_behind {
+        let taken =
+            format!(": the first {lines} lines are in memory alone, and those behind them were not taken");
+        text.push_str(&taken);
+    }
+    text
 }
 
 fn what_is_bad(report: &WriteReport) -> String {

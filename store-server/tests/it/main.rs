@@ -14,6 +14,7 @@ mod http;
 mod identity;
 mod known_hosts;
 mod panics;
+mod pieces;
 mod process;
 mod regressions;
 mod restart;

@@ -36,7 +36,15 @@ fn free_takes_selectors_and_a_time() {
 #[test]
 fn a_free_that_is_only_in_memory_says_so() {
     for (durability, header) in [(Durability::Memory, Some("memory")), (Durability::Kept, None)] {
-        let report = WriteReport { good: 1, bad: 0, skipped: 0, refused: 0, first_bad: None, durability };
+        let report = WriteReport {
+            good: 1,
+            bad: 0,
+            skipped: 0,
+            refused: 0,
+            first_bad: None,
+            durability,
+            stopped_behind: None,
+        };
         let server = Server::start(Fake { report: Some(report), ..Fake::default() });
         let answer = ask(&server, "POST", "/api/free?to=1", b"[]");
         assert_eq!((answer.status, answer.header("x-durability")), (200, header));

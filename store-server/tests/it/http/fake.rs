@@ -33,9 +33,13 @@ pub(super) struct Fake {
     pub(super) loading: bool,
     /// How long a write takes.
     pub(super) write_takes: Duration,
+    /// How long one of more than 256 KiB takes.
+    pub(super) long_write_takes: Duration,
+    /// How many of those are taken now, and how many there were at once.
+    pub(super) long_writes: Mutex<(usize, usize)>,
     /// How long it takes to read the metric `slow`.
     pub(super) slow_takes: Duration,
-    /// Bodies that were written, with their cluster.
+    /// Bodies that were written, with their cluster; without those of many megabytes.
     pub(super) written: Mutex<Vec<(Vec<u8>, Option<String>)>>,
     /// Selectors that were freed.
     pub(super) freed: Mutex<Vec<(i64, Vec<Vec<String>>)>>,
@@ -79,8 +83,16 @@ fn path_text(path: &[PathElement]) -> String {
 impl Store for Fake {
     fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport {
         std::thread::sleep(self.write_takes);
+        if body.len() > 256 << 10 {
+            let count = |change: fn(&mut (usize, usize))| change(&mut self.long_writes.lock().unwrap());
+            count(|(now, most)| (*now, *most) = (*now + 1, (*now + 1).max(*most)));
+            std::thread::sleep(self.long_write_takes);
+            count(|(now, _)| *now -= 1);
+        }
         assert!(body != b"panic", "told to panic");
-        self.written.lock().unwrap().push((body.to_vec(), default_cluster.map(str::to_owned)));
+        if body.len() <= 4 << 20 {
+            self.written.lock().unwrap().push((body.to_vec(), default_cluster.map(str::to_owned)));
+        }
         let good = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
         let all_good = WriteReport {
             good,
@@ -89,6 +101,7 @@ impl Store for Fake {
             refused: 0,
             first_bad: None,
             durability: Durability::Kept,
+            stopped_behind: None,
         };
         self.report.clone().unwrap_or(all_good)
     }

@@ -1,5 +1,6 @@
 //! What a client cannot do to the server.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use store_server::config::Limits;
@@ -45,6 +46,41 @@ fn a_body_that_grows_too_long_when_decompressed_is_refused() {
     let text = send(&bomb).error(413);
     assert!(text.contains("5000 bytes"), "{text}");
     assert_eq!(server.store.written.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn long_bodies_are_worked_on_by_as_many_threads_as_there_are_processors_and_hold_up_nobody() {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    (0..48).for_each(|_| gzip.write_all(&[b'#'; 1 << 20]).unwrap());
+    let gzip = gzip.finish().unwrap();
+    let server = Server::start(Fake { long_write_takes: Duration::from_millis(30), ..Fake::default() });
+    let done = AtomicUsize::new(0);
+    let mut waited = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                let headers = [("Content-Encoding", "gzip")];
+                let answer = ask_with(&server, "POST", "/api/write", &headers, &gzip);
+                assert_eq!(answer.status, 200, "{answer:?}");
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        while done.load(Ordering::SeqCst) < 32 {
+            let asked = Instant::now();
+            assert_eq!(ask(&server, "POST", "/api/write", b"load,hostname=n1 value=1").status, 200);
+            waited.push(asked.elapsed());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    waited.sort_unstable();
+    // Of a machine that does other things, too, one in ten may be late.
+    let (late, worst) = (waited[waited.len() * 9 / 10], waited.last().unwrap());
+    assert!(waited.len() > 10, "{waited:?}");
+    assert!(late < Duration::from_millis(200), "{late:?}, at most {worst:?}, of {}", waited.len());
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (now, most) = *server.store.long_writes.lock().unwrap();
+    assert!(now == 0 && most <= cpus, "{most} at once");
 }
 
 #[test]

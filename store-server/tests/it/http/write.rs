@@ -21,6 +21,7 @@ fn report(good: u64, bad: u64, skipped: u64, refused: u64) -> WriteReport {
         refused,
         first_bad: (bad > 0).then_some(first_bad),
         durability: Durability::Kept,
+        stopped_behind: None,
     }
 }
 
