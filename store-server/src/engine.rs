@@ -94,8 +94,8 @@ pub struct Engine {
     lineage: Lineage,
     /// Where the positions of this process begin.
     began: LogPos,
-    /// Log segments of earlier processes, until they are replayed.
-    found: Found,
+    /// Log segments of earlier processes, until they are indexed.
+    found: Mutex<Found>,
     /// Positions that what lies in files of ours may carry; others are of a log that is lost.
     given: Given,
     /// Hosts of which something was found that is to be written again before the log is relied upon.

@@ -43,7 +43,7 @@
 //! let log = Log::open(Arc::new(disk.clone()), dir, &found, lineage, 0, start, LogOptions::default())?;
 //! sync_found(&disk, &found, start)?; // what was written need not have been synced
 //! let mut notes = Vec::new();
-//! let report = replay(&disk, &found, lineage, start, &mut |position, kind, bytes| notes.push((position, kind, bytes)));
+//! let report = replay(&disk, &found, lineage, start, &mut |position, kind, bytes| notes.push((position, kind, bytes.to_vec())));
 //! assert_eq!((notes.len(), notes[0].0, notes[0].1, &notes[0].2[..]), (1, last, NOTE, &b"to keep"[..]));
 //! assert_eq!((report.damaged_bytes, report.torn_tail_bytes), (0, 0));
 //!
@@ -89,6 +89,7 @@ mod error;
 pub mod format;
 mod log;
 mod position;
+mod reader;
 mod replay;
 mod scan;
 mod segments;
@@ -98,6 +99,7 @@ pub mod v1;
 pub use crate::error::{CallError, CommitError, OpenError, RemoveError, ScanError, SwitchError};
 pub use crate::log::{Appended, Log, LogOptions, Retired, Until};
 pub use crate::position::LogPos;
+pub use crate::reader::{FrameReader, FrameWalk};
 pub use crate::replay::{DamagedRange, ReplayReport, Unreadable, replay};
 pub use crate::scan::{Foreign, ForeignKind, Found, Given, scan, set_aside, sync_found};
 pub use crate::stats::LogStats;

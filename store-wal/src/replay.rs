@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use store_disk::frame::{Check, Damage, Frames, Item};
 use store_disk::{Disk, Lineage};
 
@@ -65,8 +64,8 @@ pub struct Unreadable {
 
 /// Hands the frames of `lineage` from `from` on to `sink`, in order of position, each with its kind.
 ///
-/// The [`Bytes`] are slices of the whole segment in memory: keeping one keeps all of it. Segments are read one by
-/// one.
+/// Segments are read one by one, and none is kept: what `sink` wants to see once more it can have from a
+/// [`FrameReader`](crate::FrameReader).
 /// The log's own frames are not handed out. A damaged frame costs that frame; the report says where.
 /// A segment that [`scan`](crate::scan()) could not read is tried once more.
 pub fn replay(
@@ -74,7 +73,7 @@ pub fn replay(
     found: &Found,
     lineage: Lineage,
     from: LogPos,
-    sink: &mut dyn FnMut(LogPos, u8, Bytes),
+    sink: &mut dyn FnMut(LogPos, u8, &[u8]),
 ) -> ReplayReport {
     let mut report = ReplayReport::default();
     for (number, segment) in found.segments().filter(|(number, _)| *number >= from.segment()) {
@@ -100,11 +99,11 @@ pub fn replay(
 /// Replays one segment from `from` on, a position in it.
 fn replay_segment(
     segment: &Segment,
-    bytes: &Bytes,
+    bytes: &[u8],
     lineage: Lineage,
     from: LogPos,
     report: &mut ReplayReport,
-    sink: &mut dyn FnMut(LogPos, u8, Bytes),
+    sink: &mut dyn FnMut(LogPos, u8, &[u8]),
 ) {
     let number = from.segment();
     let seed = format::seed(lineage, number);
@@ -130,7 +129,7 @@ fn replay_segment(
                 }
                 report.frames += 1;
                 report.payload_bytes += frame.payload.len() as u64;
-                sink(LogPos::new(number, offset), frame.kind, bytes.slice_ref(frame.payload));
+                sink(LogPos::new(number, offset), frame.kind, frame.payload);
             }
             Item::Damage { offset, bytes: length, what } => {
                 // What lies before the start is needed no more, damaged or not.

@@ -23,7 +23,7 @@ const ASIDE_NAMES_MAX: u32 = 10_000;
 /// It holds the bytes of the segments that it had to read; drop it when the replay is over.
 ///
 /// A picture of one moment, before this process opened a segment of its own: nobody writes any of these files.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Found {
     dir: PathBuf,
     segments: BTreeMap<u32, Segment>,

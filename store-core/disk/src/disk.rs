@@ -79,6 +79,12 @@ pub trait DiskLock: Send + Sync + std::fmt::Debug {
     fn identity(&self) -> Identity;
 }
 
+/// Whether an error says that the process or the machine has no descriptors or no memory left, and so nothing of what was
+/// asked for.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
 /// A file system as the store uses it.
 ///
 /// All paths are absolute or relative to the process, exactly as given in the config.

@@ -23,7 +23,7 @@ pub mod sim;
 mod view;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use disk::{Disk, DiskFile, DiskLock, Entry, EntryKind, Identity, Space};
+pub use disk::{Disk, DiskFile, DiskLock, Entry, EntryKind, Identity, Space, is_shortage};
 pub use held::{HeldDisk, PathLost};
 pub use lineage::Lineage;
 pub use real::{PageAccess, RealDisk};

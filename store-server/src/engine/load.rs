@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,13 +23,14 @@ use store_core::record::RawSample;
 use store_core::row::Rows;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
-use store_wal::{LogPos, v1};
+use store_disk::is_shortage;
+use store_wal::{CallError, Found, LogPos, v1};
 
 use super::Engine;
 use super::on_disk::OnDisk;
-use super::open::{describe, front_of};
+use super::open::{cause, describe, front_of};
 use super::problems::Grade;
-use super::tail::{Frame, LogTail};
+use super::tail::{LogTail, Patience};
 use super::waiting::Phase;
 
 /// A host while it is read.
@@ -52,6 +53,10 @@ pub(super) struct Loading<'a> {
     pub(super) contested: Vec<PathBuf>,
     /// Files that the disk does not give just now.
     pub(super) unreadable: Vec<PathBuf>,
+    /// Whether the disk does not give what the log holds of the host just now.
+    is_log_unread: bool,
+    /// Whether what cannot be read is tried again.
+    pub(super) patience: Patience,
     /// What of files ends before this time is not read; the whole host is read by one and the same.
     pub(super) from: Timestamp,
     /// The greatest position of a lost log that was found.
@@ -77,12 +82,16 @@ impl Engine {
     /// Reads the log's tail; every host is known afterwards.
     pub(super) fn index_log(&self) -> LogTail {
         let start = self.log.start();
-        if let Err(e) = store_wal::sync_found(&*self.disk, &self.found, start) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = store_wal::sync_found(&*self.disk, &found, start) {
             // The kernel may have lost what a kill left unsynced: once it is in memory it is logged again.
             self.counters.problem("log segment of an earlier process cannot be synced", &e.path);
             self.found_unsynced.store(true, Ordering::Relaxed);
         }
-        let tail = LogTail::read(&*self.disk, &self.found, self.lineage, start);
+        let tail = LogTail::index(&*self.disk, &found, self.lineage, start);
+        // From here on frames are read where they stand.
+        *found = Found::default();
+        drop(found);
         self.counters.replayed(&tail);
         for (cluster, host) in tail.hosts() {
             if self.store.found_host(cluster, host).is_err() {
@@ -127,24 +136,27 @@ impl Engine {
 
     /// Loads a host; false if its directory cannot be listed: then it goes on to be one that is loading.
     pub(super) fn load_host(&self, host: &Arc<Host>, tail: &LogTail) -> bool {
-        let mut loading = Loading::new(self, host, tail);
-        for tries_left in (0..LOAD_TRIES).rev() {
+        let mut tries_left = LOAD_TRIES;
+        let loading = loop {
+            tries_left -= 1;
+            let patience = if tries_left == 0 { Patience::RunOut } else { Patience::Left };
+            let mut loading = Loading::new(self, host, tail, patience);
             loading.read_files();
+            if patience == Patience::RunOut && !loading.unlisted {
+                // Blocks that are made without them would count as complete: they must not come back later.
+                loading.unreadable.drain(..).for_each(|path| self.set_aside(&path, "cannot be read"));
+            }
+            if loading.is_all_read() {
+                loading.replay();
+            }
             if loading.unlisted {
                 return false;
             }
-            if loading.unreadable.is_empty() {
-                break;
+            if loading.is_all_read() {
+                break loading;
             }
-            if tries_left == 0 {
-                // Blocks that are made without them would count as complete: they must not come back later.
-                loading.unreadable.iter().for_each(|path| self.set_aside(path, "cannot be read"));
-            } else {
-                self.background.pause(LOAD_PAUSE);
-                loading = Loading::new(self, host, tail);
-            }
-        }
-        loading.replay();
+            self.background.pause(LOAD_PAUSE);
+        };
         let Loading { state: loaded, on_disk, lost, .. } = loading;
         if lost.is_some() || on_disk.is_renamed {
             self.unsettled().enter(host, lost);
@@ -194,7 +206,7 @@ pub(super) fn newest_slot(state: &HostState) -> Option<i64> {
 }
 
 impl<'a> Loading<'a> {
-    fn new(engine: &'a Engine, host: &'a Host, tail: &'a LogTail) -> Self {
+    fn new(engine: &'a Engine, host: &'a Host, tail: &'a LogTail, patience: Patience) -> Self {
         Self {
             engine,
             host,
@@ -208,6 +220,8 @@ impl<'a> Loading<'a> {
             looked_at: RefCell::default(),
             contested: Vec::new(),
             unreadable: Vec::new(),
+            is_log_unread: false,
+            patience,
             from: engine.horizon.keep_from(host.cluster(), host.name()),
             lost: None,
             unlisted: false,
@@ -219,6 +233,25 @@ impl<'a> Loading<'a> {
         let what = "cannot be read: tried again";
         self.engine.counters.trouble(Grade::Warning, what, path, &describe(why));
         self.unreadable.push(path.to_owned());
+        self.wait_if_short(why);
+    }
+
+    /// The same of the log: its segments are not the host's, and stay where they are.
+    pub(super) fn cannot_read_log(&mut self, why: &CallError) {
+        let what = "log cannot be read: tried again";
+        self.engine.counters.trouble(Grade::Warning, what, &why.path, &describe(why));
+        self.is_log_unread = true;
+        self.wait_if_short(why);
+    }
+
+    /// Where it is the process that lacks something, nothing can be said of a file, however often it is tried.
+    fn wait_if_short(&mut self, why: &dyn std::error::Error) {
+        self.unlisted |= self.patience == Patience::RunOut && cause(why).is_some_and(is_shortage);
+    }
+
+    /// Whether the disk gave everything that was asked of it so far.
+    fn is_all_read(&self) -> bool {
+        self.unreadable.is_empty() && !self.is_log_unread && !self.unlisted
     }
 
     fn read_files(&mut self) {
@@ -310,10 +343,6 @@ impl<'a> Loading<'a> {
                 self.engine.counters.foreign_files.add(1);
             }
         }
-    }
-
-    pub(super) fn frames(&self) -> &'a [Frame] {
-        self.tail.frames(self.host.cluster(), self.host.name())
     }
 
     /// The original's log: its records are samples like any other, below everything of ours.

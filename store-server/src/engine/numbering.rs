@@ -19,15 +19,30 @@ impl Loading<'_> {
         if let Some(known) = self.shapes.get(&hash) {
             return known.clone();
         }
-        let store = &self.engine.store;
         // Mostly another host has brought it: to decode it for each would be most of a start.
-        let found = store.shape(hash).or_else(|| {
-            let bytes = self.bytes.get(&hash).or_else(|| self.tail.shapes.get(&hash))?;
-            let shape = Shape::decode(bytes, |name, s| store.metric_from_file(name, s)).ok()?;
-            Some(store.intern(shape))
-        });
+        let found = match self.engine.store.shape(hash) {
+            Some(known) => Some(known),
+            None => self.decode_shape(hash)?,
+        };
         self.shapes.insert(hash, found.clone());
         found
+    }
+
+    /// A shape of a file or of the log, or that there is none; `None` if the log cannot be read now.
+    fn decode_shape(&mut self, hash: ShapeHash) -> Option<Option<Arc<Shape>>> {
+        let store = &self.engine.store;
+        let decode = |bytes: &[u8]| Shape::decode(bytes, |name, s| store.metric_from_file(name, s)).ok();
+        let shape = match self.bytes.get(&hash) {
+            Some(bytes) => decode(bytes),
+            None => match self.tail.shape(&*self.engine.disk, hash, self.patience) {
+                Ok(bytes) => bytes.as_deref().and_then(decode),
+                Err(e) => {
+                    self.cannot_read_log(&e);
+                    return None;
+                }
+            },
+        };
+        Some(shape.map(|shape| store.intern(shape)))
     }
 
     /// The host's shape is the longest that anything names. The others are prefixes of it, unless the host has
@@ -44,29 +59,37 @@ impl Loading<'_> {
         let floors = floors.filter(hides).map(|found| found.shape);
         let of_files: Vec<ShapeHash> = blocks.chain(floors).collect();
         // Mostly all belong together, and nobody need look into every record.
-        let longest = self.longest_with(&of_files, i64::MIN).or_else(|| self.longest_with(&of_files, oldest));
+        let of_log = self.tail.shapes_of(self.host.cluster(), self.host.name());
+        let longest = self.longest_of([&of_files, of_log].concat()).or_else(|| {
+            let of_log = self.shapes_from(oldest);
+            self.longest_of([of_files, of_log].concat())
+        });
         if let Some(longest) = longest {
             self.state.set_shape(longest);
         }
     }
 
-    /// The longest of these shapes and those of the log, if it extends all others; of the log only those of records
-    /// that say anything of the time from `oldest` on.
-    fn longest_with(&mut self, hashes: &[ShapeHash], oldest: i64) -> Option<Arc<Shape>> {
-        let mut hashes = hashes.to_vec();
-        for frame in self.frames() {
-            let (shape, is_from) = match Record::decode(frame.kind, &frame.payload) {
-                Ok(Record::Rows { shape, .. }) if hashes.last() == Some(&shape) => continue,
-                Ok(Record::Rows { shape, rows, .. }) => (shape, self.has_rows_from(shape, rows, oldest)),
-                Ok(Record::Floors { shape, floors, .. }) => {
+    /// The shapes of those records of the log that say anything of the time from `oldest` on.
+    fn shapes_from(&mut self, oldest: i64) -> Vec<ShapeHash> {
+        let mut hashes = Vec::new();
+        self.each_record(|this, _, record| {
+            let (shape, is_from) = match record {
+                Record::Rows { shape, .. } if hashes.last() == Some(&shape) => return,
+                Record::Rows { shape, rows, .. } => (shape, this.has_rows_from(shape, rows, oldest)),
+                Record::Floors { shape, floors, .. } => {
                     (shape, floors.iter().any(|(_, before)| *before > oldest))
                 }
-                _ => continue,
+                _ => return,
             };
             if is_from {
                 hashes.push(shape);
             }
-        }
+        });
+        hashes
+    }
+
+    /// The longest of these shapes, if it extends all others.
+    fn longest_of(&mut self, mut hashes: Vec<ShapeHash>) -> Option<Arc<Shape>> {
         hashes.sort_unstable();
         hashes.dedup();
         let shapes: Vec<Arc<Shape>> = hashes.into_iter().filter_map(|hash| self.shape(hash)).collect();

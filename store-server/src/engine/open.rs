@@ -142,7 +142,7 @@ impl Engine {
             log,
             announced: Announced::default(),
             lineage,
-            found,
+            found: Mutex::new(found),
             given,
             unsettled: Mutex::default(),
             found_unsynced: AtomicBool::new(false),
@@ -199,7 +199,7 @@ fn forbids(error: &io::Error) -> bool {
 }
 
 /// What the system said, below an error of another crate.
-fn cause(error: &dyn std::error::Error) -> Option<&io::Error> {
+pub(super) fn cause(error: &dyn std::error::Error) -> Option<&io::Error> {
     error.source()?.downcast_ref()
 }
 

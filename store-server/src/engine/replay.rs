@@ -15,6 +15,7 @@ use store_core::stamp::Stamp;
 use super::Engine;
 use super::load::Loading;
 use super::numbering::is_older;
+use super::problems::Grade;
 
 /// Where a row belongs, and what of it is to be taken.
 struct Place {
@@ -49,24 +50,40 @@ impl Loading<'_> {
     pub(super) fn replay(&mut self) {
         let now = self.engine.now();
         let mut rows = Rows::default();
-        for frame in self.frames() {
+        self.each_record(|this, at, record| {
             rows.clear();
-            match Record::decode(frame.kind, &frame.payload) {
-                Ok(Record::Rows { shape, rows: bytes, .. }) => {
-                    self.replay_rows(shape, bytes, frame.stamp, now, &mut rows);
+            match record {
+                Record::Rows { shape, rows: bytes, .. } => this.replay_rows(shape, bytes, at, now, &mut rows),
+                Record::NamedRows { shape, rows: bytes, .. } => {
+                    this.replay_named_rows(shape, bytes, at, now, &mut rows);
                 }
-                Ok(Record::NamedRows { shape, rows: bytes, .. }) => {
-                    self.replay_named_rows(shape, bytes, frame.stamp, now, &mut rows);
+                Record::Samples { samples, .. } => {
+                    this.rows_of_samples(&samples, at, &mut rows);
+                    this.host.apply(&mut this.state, rows.views(), at, now);
                 }
-                Ok(Record::Samples { samples, .. }) => {
-                    self.rows_of_samples(&samples, frame.stamp, &mut rows);
-                    self.host.apply(&mut self.state, rows.views(), frame.stamp, now);
-                }
-                Ok(Record::Floors { shape, floors, .. }) => {
-                    self.take_floors(shape, &floors, frame.stamp);
-                }
+                Record::Floors { shape, floors, .. } => this.take_floors(shape, &floors, at),
                 _ => {}
             }
+        });
+    }
+
+    /// Calls `visit` with what the log holds of this host, record by record.
+    pub(super) fn each_record(&mut self, mut visit: impl FnMut(&mut Self, Stamp, Record<'_>)) {
+        let (engine, tail, patience) = (self.engine, self.tail, self.patience);
+        let name = (self.host.cluster(), self.host.name());
+        match tail.each_record(&*engine.disk, name, patience, |at, record| visit(self, at, record)) {
+            Ok(0) => {}
+            Ok(lost) => {
+                engine.counters.frames_unreadable.add(lost);
+                let what = "frames of the log cannot be read: what is in them is not served, and their segments are kept";
+                engine.counters.trouble(
+                    Grade::Error,
+                    what,
+                    &engine.host_dir(self.host),
+                    &format!("{lost} frames"),
+                );
+            }
+            Err(e) => self.cannot_read_log(&e),
         }
     }
 

@@ -1,80 +1,91 @@
-//! [`LogTail`]: what the log of earlier processes holds, sorted by host.
+//! [`LogTail`]: what the log of earlier processes holds, by host: where it stands, not what it says.
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
 use store_core::Timestamp;
 use store_core::record::{Record, kind};
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
-use store_disk::{Disk, Lineage};
-use store_wal::{Found, LogPos, ReplayReport};
+use store_disk::{Disk, Lineage, is_shortage};
+use store_wal::{CallError, Found, FrameReader, LogPos, ReplayReport};
 
 use super::scribe::stamp;
 
-/// A frame that is about one host.
-#[derive(Debug, Clone)]
-pub(super) struct Frame {
-    pub(super) stamp: Stamp,
-    pub(super) kind: u8,
-    pub(super) payload: Bytes,
+/// Where the frames about one host stand.
+#[derive(Debug, Default)]
+struct OfHost {
+    /// In their order.
+    frames: Vec<LogPos>,
+    /// The shapes that they are numbered by, in the order of their first use; one may be there twice.
+    shapes: Vec<ShapeHash>,
 }
 
-/// Frames of the log by host, in the order of positions, and the shapes that they are numbered by.
-#[derive(Debug, Default)]
+/// An index of the log, made in one pass. The frames of each host are read once more when its turn comes: of a log of
+/// hours only their positions are in memory.
+#[derive(Debug)]
 pub(super) struct LogTail {
-    hosts: BTreeMap<Box<str>, BTreeMap<Box<str>, Vec<Frame>>>,
-    pub(super) shapes: HashMap<ShapeHash, Bytes>,
+    hosts: BTreeMap<Box<str>, BTreeMap<Box<str>, OfHost>>,
+    shapes: HashMap<ShapeHash, LogPos>,
     /// The time that was vouched for, as the log says it last.
     pub(super) vouched: Option<Timestamp>,
     pub(super) report: ReplayReport,
     /// Frames whose checksum is good and whose content is not: of a newer version, or mistakes of ours.
     pub(super) unreadable: u64,
+    reader: FrameReader,
 }
 
 impl LogTail {
-    /// Reads the frames from `from` on. Nothing is applied: each host is when its turn comes.
-    pub(super) fn read(disk: &dyn Disk, found: &Found, lineage: Lineage, from: LogPos) -> Self {
-        let mut tail = Self::default();
+    /// Finds the frames from `from` on.
+    pub(super) fn index(disk: &dyn Disk, found: &Found, lineage: Lineage, from: LogPos) -> Self {
+        let mut tail = Self {
+            hosts: BTreeMap::new(),
+            shapes: HashMap::new(),
+            vouched: None,
+            report: ReplayReport::default(),
+            unreadable: 0,
+            reader: FrameReader::new(found, lineage),
+        };
         // A segment says a shape once or twice, at its first use, and the time now and then: before `from` perhaps.
         let segment = LogPos::new(from.segment(), 0);
         let report =
             store_wal::replay(disk, found, lineage, segment, &mut |position, frame_kind, payload| {
                 if position >= from || matches!(frame_kind, kind::SHAPE | kind::VOUCHED) {
-                    tail.enter(Frame { stamp: stamp(position), kind: frame_kind, payload });
+                    tail.enter(position, frame_kind, payload);
                 }
             });
         tail.report = report;
         tail
     }
 
-    fn enter(&mut self, frame: Frame) {
-        let payload = frame.payload.clone();
-        let (cluster, host) = match Record::decode(frame.kind, &payload) {
+    fn enter(&mut self, at: LogPos, frame_kind: u8, payload: &[u8]) {
+        let (cluster, host, shape) = match Record::decode(frame_kind, payload) {
             Ok(Record::Shape(bytes)) => {
-                debug_assert_eq!(frame.kind, kind::SHAPE);
-                self.shapes.insert(Shape::hash_of(bytes), frame.payload);
+                self.shapes.insert(Shape::hash_of(bytes), at);
                 return;
             }
             Ok(Record::Vouched(time)) => {
                 self.vouched = Some(time);
                 return;
             }
-            Ok(
-                Record::Rows { cluster, host, .. }
-                | Record::Floors { cluster, host, .. }
-                | Record::Samples { cluster, host, .. }
-                | Record::NamedRows { cluster, host, .. },
-            ) => (cluster, host),
+            Ok(Record::Rows { cluster, host, shape, .. } | Record::Floors { cluster, host, shape, .. }) => {
+                (cluster, host, Some(shape))
+            }
+            Ok(Record::Samples { cluster, host, .. } | Record::NamedRows { cluster, host, .. }) => {
+                (cluster, host, None)
+            }
             Ok(_) | Err(_) => {
                 self.unreadable += 1;
                 return;
             }
         };
-        if let Some(frames) = self.hosts.get_mut(cluster).and_then(|hosts| hosts.get_mut(host)) {
-            frames.push(frame);
-        } else {
-            self.hosts.entry(cluster.into()).or_default().insert(host.into(), vec![frame]);
+        let known = self.hosts.get_mut(cluster).and_then(|hosts| hosts.get_mut(host));
+        let of_host = match known {
+            Some(known) => known,
+            None => self.hosts.entry(cluster.into()).or_default().entry(host.into()).or_default(),
+        };
+        of_host.frames.push(at);
+        if shape.is_some() && of_host.shapes.last() != shape.as_ref() {
+            of_host.shapes.extend(shape);
         }
     }
 
@@ -88,8 +99,74 @@ impl LogTail {
         self.hosts.iter().flat_map(|(cluster, hosts)| hosts.keys().map(move |host| (&**cluster, &**host)))
     }
 
-    /// The frames about one host, in the order of positions.
-    pub(super) fn frames(&self, cluster: &str, host: &str) -> &[Frame] {
-        self.hosts.get(cluster).and_then(|hosts| hosts.get(host)).map_or(&[], Vec::as_slice)
+    fn of_host(&self, cluster: &str, host: &str) -> Option<&OfHost> {
+        self.hosts.get(cluster).and_then(|hosts| hosts.get(host))
     }
+
+    /// The shapes by which the frames about one host are numbered.
+    pub(super) fn shapes_of(&self, cluster: &str, host: &str) -> &[ShapeHash] {
+        self.of_host(cluster, host).map_or(&[], |of_host| &of_host.shapes)
+    }
+
+    /// The bytes of a shape; `None` if the log does not say it.
+    ///
+    /// # Errors
+    /// As [`each_record`](Self::each_record).
+    pub(super) fn shape(
+        &self,
+        disk: &dyn Disk,
+        hash: ShapeHash,
+        patience: Patience,
+    ) -> Result<Option<Vec<u8>>, CallError> {
+        let Some(&at) = self.shapes.get(&hash) else { return Ok(None) };
+        let mut walk = self.reader.walk(disk);
+        match walk.frame(at) {
+            Ok(Some((_, payload))) => Ok(Some(payload.to_vec())),
+            Err(e) if patience == Patience::Left || is_shortage(&e.source) => Err(e),
+            Ok(None) | Err(_) => {
+                self.reader.give_up(at);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Calls `visit` with each record about one host, in the order of positions. Yields how many frames are not what they
+    /// were when the log was indexed.
+    ///
+    /// # Errors
+    /// A segment cannot be opened or read. If `patience` has run out only where that is for lack of descriptors or memory:
+    /// otherwise the frame counts then as one that is not what it was, and its segment is kept.
+    pub(super) fn each_record(
+        &self,
+        disk: &dyn Disk,
+        (cluster, host): (&str, &str),
+        patience: Patience,
+        mut visit: impl FnMut(Stamp, Record<'_>),
+    ) -> Result<u64, CallError> {
+        let frames = self.of_host(cluster, host).map_or(&[][..], |of_host| &of_host.frames);
+        let mut walk = self.reader.walk(disk);
+        let mut lost = 0;
+        for &at in frames {
+            match walk.frame(at) {
+                Ok(Some((frame_kind, payload))) => {
+                    if let Ok(record) = Record::decode(frame_kind, payload) {
+                        visit(stamp(at), record);
+                    }
+                }
+                Err(e) if patience == Patience::Left || is_shortage(&e.source) => return Err(e),
+                Ok(None) | Err(_) => {
+                    self.reader.give_up(at);
+                    lost += 1;
+                }
+            }
+        }
+        Ok(lost)
+    }
+}
+
+/// Whether what cannot be read now is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Left,
+    RunOut,
 }

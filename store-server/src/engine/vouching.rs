@@ -14,7 +14,8 @@ use store_wal::Until;
 
 use super::Engine;
 use super::horizon::{FoundTime, Witnesses};
-use super::tail::LogTail;
+use super::open::describe;
+use super::tail::{LogTail, Patience};
 
 /// Seconds after which the log is told again what is vouched for.
 const NOTE_EVERY_S: i64 = 60;
@@ -84,7 +85,7 @@ impl Engine {
         let mut witnesses = Witnesses::default();
         for host in self.store.all_hosts() {
             let mut witness = of_files(&*self.disk, &self.host_dir(&host));
-            of_log(tail, &host, &mut witness);
+            of_log(&*self.disk, tail, &host, &mut witness);
             if witness.newest().is_some() {
                 witnesses.add(&witness);
             }
@@ -146,16 +147,17 @@ fn of_files(disk: &dyn Disk, dir: &Path) -> Witness {
     witness
 }
 
-fn of_log(tail: &LogTail, host: &Arc<Host>, witness: &mut Witness) {
-    for frame in tail.frames(host.cluster(), host.name()) {
-        match Record::decode(frame.kind, &frame.payload) {
-            Ok(Record::Rows { rows, .. } | Record::NamedRows { rows, .. }) => {
-                logged_rows(rows).flatten().for_each(|row| witness.vouch(row.slot));
-            }
-            Ok(Record::Samples { samples, .. }) => {
-                samples.iter().for_each(|sample| witness.vouch(sample.time));
-            }
-            _ => {}
+fn of_log(disk: &dyn Disk, tail: &LogTail, host: &Arc<Host>, witness: &mut Witness) {
+    let name = (host.cluster(), host.name());
+    let read = tail.each_record(disk, name, Patience::Left, |_, record| match record {
+        Record::Rows { rows, .. } | Record::NamedRows { rows, .. } => {
+            logged_rows(rows).flatten().for_each(|row| witness.vouch(row.slot));
         }
+        Record::Samples { samples, .. } => samples.iter().for_each(|sample| witness.vouch(sample.time)),
+        _ => {}
+    });
+    if let Err(e) = read {
+        // The load tries it again; here there are other hosts to say what time it is.
+        tracing::warn!(error = %describe(&e), "log cannot be read: what it says of the time of a host is passed over");
     }
 }

@@ -173,3 +173,67 @@ fn while_a_cluster_cannot_be_listed_nobody_is_told_that_a_host_of_it_does_not_ex
     assert_eq!(values(&engine, "h", "load"), filled(T, 10, 40, 1));
     assert_eq!(values(&engine, "quiet", "load"), filled(T, 10, 20, 1));
 }
+
+/// The segments of the log cannot be opened from the load on: the pass that indexes them reads them whole.
+fn refuse_log(site: &Site, code: i32, times: Option<u64>) {
+    let is_it = |call: &store_disk::sim::Call| {
+        call.op == Op::Map && call.path.extension().is_some_and(|extension| extension == "wal")
+    };
+    let fault = Fault::new(Effect::Error(code), is_it);
+    site.disk.fail(match times {
+        Some(times) => fault.times(times),
+        None => fault.for_ever(),
+    });
+}
+
+/// A site that was killed with everything of host `h` in the log.
+fn with_log() -> Site {
+    let site = Site::new();
+    let engine = site.start();
+    fill(&engine, "h", "load", T, 10, 40, 1);
+    drop(engine);
+    site.killed()
+}
+
+#[test]
+fn a_log_that_cannot_be_read_for_a_moment_costs_nothing() {
+    let site = with_log();
+    // The first one is that of the pass that asks what time it is.
+    refuse_log(&site, EIO, Some(2));
+    let engine = site.start();
+    assert_eq!(values(&engine, "h", "load"), filled(T, 10, 40, 1));
+    assert!(lists(&engine, "tried again", ".wal/00000000000000000001.wal"), "{:?}", engine.status().problems);
+}
+
+#[test]
+fn without_descriptors_to_read_the_log_a_host_waits_as_long_as_it_takes() {
+    const EMFILE: i32 = 24;
+    let site = with_log();
+    refuse_log(&site, EMFILE, None);
+    let engine = site.start();
+    assert!(is_unknown(&engine, "h"));
+    fill(&engine, "h", "load", T + 400, 10, 5, 41);
+    site.save(&engine);
+    site.disk.clear_faults();
+    site.clock.advance(10);
+    engine.tick();
+    assert_eq!(values(&engine, "h", "load"), filled(T, 10, 45, 1));
+    stop(engine);
+    assert_eq!(values(&site.start(), "h", "load"), filled(T, 10, 45, 1));
+}
+
+#[test]
+fn frames_that_the_disk_never_gives_are_reported_and_their_segment_is_kept() {
+    let site = with_log();
+    let segment = site.segments()[0].clone();
+    let bytes = site.disk.contents(&segment).unwrap();
+    refuse_log(&site, EIO, None);
+    let engine = site.start();
+    assert_eq!(values(&engine, "h", "load"), filled(T, 10, 0, 1));
+    assert!(lists(&engine, "frames of the log cannot be read", "c/h"), "{:?}", engine.status().problems);
+    fill(&engine, "h", "load", T + 400, 10, 5, 41);
+    site.disk.clear_faults();
+    stop(engine);
+    assert!(site.disk.files().values().any(|kept| *kept == bytes), "the bytes are still somewhere");
+    assert_eq!(values(&site.start(), "h", "load"), filled(T + 400, 10, 5, 41));
+}

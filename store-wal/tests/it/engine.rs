@@ -166,7 +166,7 @@ impl Engine {
         memory.ledger.story.push(format!("started from {start}, at {}, trusted {trusted}", engine.log.end()));
         let mut replayed = BTreeMap::new();
         let report = replay(engine.probe.as_ref(), &found, LINEAGE, start, &mut |position, _, bytes| {
-            replayed.insert(row_of(&bytes), (position, bytes.to_vec()));
+            replayed.insert(row_of(bytes), (position, bytes.to_vec()));
         });
         if !report.unreadable.is_empty() {
             // Another process may have more luck; this one has seen half of the rows.

@@ -10,6 +10,7 @@ mod faults;
 mod golden_v1;
 mod group_commit;
 mod positions;
+mod reader;
 mod real_disk;
 mod retire;
 mod support;
