@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "the size of the data is a figure too")]
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -113,7 +114,8 @@ fn read(c: &mut Criterion) {
         store.ingest(&messages(&fleet, step)[0], &TERMS, &mut journal, &mut scratch);
     }
     let host = store.all_hosts().remove(0);
-    let range = Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 1_000_000 };
+    let range =
+        Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 1_000_000, cells_max: u64::MAX };
     let ask = |name: &str| {
         let metric = store.catalog().served(name).expect("a metric of the fleet");
         let mut reader = Reader::new(&host.lock());
@@ -129,7 +131,12 @@ fn read(c: &mut Criterion) {
         let metric = store.catalog().served(name).expect("a metric of the fleet");
         let state = host.lock();
         let mut found = 0;
-        state.shape().root().select(&[], metric.id(), &mut |_| found += 1);
+        let mut steps = u64::MAX;
+        let flow = state.shape().root().select(&[], metric.id(), &mut steps, &mut |_| {
+            found += 1;
+            ControlFlow::Continue(())
+        });
+        assert!(flow.is_continue());
         found == 64
     };
     let node = names[0].0;

@@ -1,6 +1,7 @@
 //! [`Level`]: a node of the tree below a host.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use crate::metric::MetricId;
 
@@ -76,29 +77,40 @@ impl Level {
     ///
     /// A selector that ends above the level that holds the metric means everything below; as soon as a level
     /// holds the metric itself, its children are not looked at.
-    pub fn select(&self, selector: &[Element], metric: MetricId, visit: &mut dyn FnMut(&[u32])) {
-        match selector.split_first() {
-            None => self.below(metric, visit),
-            Some((Element::Exact(name), rest)) => {
-                if let Some(child) = self.children.get(name) {
-                    child.select(rest, metric, visit);
-                }
-            }
-            Some((Element::Group(names), rest)) => {
+    ///
+    /// Ends early, with `Break`, if `visit` does, or if more names and levels would have to be looked at than
+    /// `steps_left`, which is counted down: names that are asked for twice count twice, so that a short selector can
+    /// mean far more than a host has.
+    pub fn select(
+        &self,
+        selector: &[Element],
+        metric: MetricId,
+        steps_left: &mut u64,
+        visit: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let Some((element, rest)) = selector.split_first() else {
+            return self.below(metric, steps_left, visit);
+        };
+        match element {
+            Element::Exact(name) => match self.children.get(name) {
+                Some(child) => child.select(rest, metric, steps_left, visit),
+                None => ControlFlow::Continue(()),
+            },
+            Element::Group(names) => {
+                step(steps_left, names.len())?;
                 // In the order of the tree: the answer must not depend on the order asked for. A name that is
                 // asked for twice counts twice, as the original has it.
                 if names.is_sorted() {
-                    self.select_each(names.iter().map(|name| &**name), rest, metric, visit);
+                    self.select_each(names.iter().map(|name| &**name), rest, metric, steps_left, visit)
                 } else {
                     let mut names: Vec<&str> = names.iter().map(|name| &**name).collect();
                     names.sort_unstable();
-                    self.select_each(names.into_iter(), rest, metric, visit);
+                    self.select_each(names.into_iter(), rest, metric, steps_left, visit)
                 }
             }
-            Some((Element::Any, rest)) => {
-                for child in self.children.values() {
-                    child.select(rest, metric, visit);
-                }
+            Element::Any => {
+                step(steps_left, self.children.len())?;
+                self.children.values().try_for_each(|child| child.select(rest, metric, steps_left, visit))
             }
         }
     }
@@ -106,18 +118,21 @@ impl Level {
     /// The same for the children of these names, which are in order.
     fn select_each<'n>(
         &self,
-        names: impl Iterator<Item = &'n str>,
+        mut names: impl Iterator<Item = &'n str>,
         rest: &[Element],
         metric: MetricId,
-        visit: &mut dyn FnMut(&[u32]),
-    ) {
+        steps_left: &mut u64,
+        visit: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        step(steps_left, self.children.len())?;
         let mut children = self.children.iter().peekable();
-        for name in names {
+        names.try_for_each(|name| {
             while children.next_if(|(child, _)| &***child < name).is_some() {}
-            if let Some((_, child)) = children.peek().filter(|(child, _)| &***child == name) {
-                child.select(rest, metric, visit);
+            match children.peek().filter(|(child, _)| &***child == name) {
+                Some((_, child)) => child.select(rest, metric, steps_left, visit),
+                None => ControlFlow::Continue(()),
             }
-        }
+        })
     }
 
     /// Bytes on the heap, approximately: how full the nodes of the tree are depends on the order of names.
@@ -133,15 +148,18 @@ impl Level {
         nodes * (ROOM * size_of::<(Box<str>, Level)>() + 16) + lists + names + below
     }
 
-    fn below(&self, metric: MetricId, visit: &mut dyn FnMut(&[u32])) {
+    fn below(
+        &self,
+        metric: MetricId,
+        steps_left: &mut u64,
+        visit: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let here = self.columns(metric);
-        if here.is_empty() {
-            for child in self.children.values() {
-                child.below(metric, visit);
-            }
-        } else {
-            visit(here);
+        if !here.is_empty() {
+            return visit(here);
         }
+        step(steps_left, self.children.len())?;
+        self.children.values().try_for_each(|child| child.below(metric, steps_left, visit))
     }
 
     /// All columns of this level and below.
@@ -150,6 +168,17 @@ impl Level {
         for child in self.children.values() {
             child.all_columns(found);
         }
+    }
+}
+
+/// Counts `steps` down; `Break` if there are not as many left.
+fn step(steps_left: &mut u64, steps: usize) -> ControlFlow<()> {
+    match steps_left.checked_sub(steps as u64) {
+        Some(left) => {
+            *steps_left = left;
+            ControlFlow::Continue(())
+        }
+        None => ControlFlow::Break(()),
     }
 }
 
@@ -170,8 +199,33 @@ mod tests {
     fn select(selector: &[Element], metric: u32) -> Vec<u32> {
         let tree = tree();
         let mut found = Vec::new();
-        tree.select(selector, MetricId(metric), &mut |columns| found.extend_from_slice(columns));
+        let flow = tree.select(selector, MetricId(metric), &mut 1000, &mut |columns| {
+            found.extend_from_slice(columns);
+            ControlFlow::Continue(())
+        });
+        assert!(flow.is_continue());
         found
+    }
+
+    #[test]
+    fn a_selection_ends_when_it_is_told_to_and_when_its_steps_are_used_up() {
+        let tree = tree();
+        let mut found = Vec::new();
+        let flow = tree.select(&[], MetricId(1), &mut 1000, &mut |columns| {
+            found.extend_from_slice(columns);
+            ControlFlow::Break(())
+        });
+        assert!(flow.is_break());
+        assert_eq!(found, [1], "not the second one");
+        // 300 names for each of 300 names, none of which exists: a thousand times what a visitor would see.
+        let group = |name: &str| Element::Group(vec![name.into(); 300]);
+        let selector = [group("socket1"), group("die7")];
+        let mut steps = 300 * 300;
+        let flow = tree.select(&selector, MetricId(1), &mut steps, &mut |_| unreachable!("nothing is found"));
+        assert!(flow.is_break());
+        let mut steps = 2 * 300 * 300;
+        let flow = tree.select(&selector, MetricId(1), &mut steps, &mut |_| unreachable!("nothing is found"));
+        assert!(flow.is_continue() && steps < 300 * 300);
     }
 
     #[test]

@@ -23,7 +23,7 @@
 //! let metric = store.catalog().served("load").unwrap();
 //! let host = store.host("emmy", "n1").unwrap();
 //! let mut reader = Reader::new(&host.lock());
-//! let range = Range { from: 0, to: 2000, resolution_s: 0, points_max: 100 };
+//! let range = Range { from: 0, to: 2000, resolution_s: 0, points_max: 100, cells_max: 100_000 };
 //! let series = reader.read(&[], &metric, &range).unwrap().expect("there are samples");
 //! assert_eq!((series.from, series.values), (1000, vec![0.5, 1.5]));
 //! ```

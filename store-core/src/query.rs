@@ -6,6 +6,7 @@ mod sum;
 mod window;
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use self::column::{BufferView, ColumnView, SelectedColumn};
@@ -35,6 +36,8 @@ pub struct Series {
     pub resolution_s: i64,
     /// How many values were read; resampling leaves fewer.
     pub points_read: usize,
+    /// How many values of single series these were made of.
+    pub cells_read: u64,
 }
 
 /// Why a query has no answer.
@@ -55,6 +58,12 @@ pub enum QueryError {
         /// What is allowed.
         limit: u64,
     },
+    /// More values of single series than allowed would have to be read.
+    #[error("more than {limit} values of single series would have to be read")]
+    TooManyCells {
+        /// What is allowed.
+        limit: u64,
+    },
     /// The resolution does not go with the frequency.
     #[error(transparent)]
     Resample(#[from] ResampleError),
@@ -71,7 +80,19 @@ pub struct Range {
     pub resolution_s: i64,
     /// The most values that may be computed.
     pub points_max: u64,
+    /// The most values of single series that may be read for them, which bounds the time that it takes. A series
+    /// counts as at least [`SERIES_CELLS`].
+    pub cells_max: u64,
 }
+
+/// What a series costs, however few values of it are read: to find it, and where its samples begin and end.
+pub const SERIES_CELLS: u64 = 1024;
+
+/// Levels and names that may be looked at for as many cells as are allowed: each takes as long as some of them.
+const CELLS_A_STEP: u64 = 16;
+
+/// Room for the columns of a selection that is kept for the next one.
+const SELECTED_KEPT: usize = 1 << 10;
 
 /// The most values of a run: two years of seconds. Samples further apart come from damage or a broken clock.
 pub const RUN_ROWS_MAX: i64 = 1 << 26;
@@ -158,8 +179,8 @@ impl Reader {
     /// a sample.
     ///
     /// # Errors
-    /// If the range is empty backwards, the series cannot be combined, the answer is too large, or the resolution
-    /// is no multiple of the frequency.
+    /// If the range is empty backwards, the series cannot be combined, the answer is too large or too much has to be read
+    /// for it, or the resolution is no multiple of the frequency. What is too much is refused before it is read.
     pub fn read(
         &mut self,
         selector: &[Element],
@@ -169,14 +190,14 @@ impl Reader {
         if range.from > range.to {
             return Err(QueryError::InvalidRange);
         }
-        let Self { shape, floors, buffers, selected, simple, window } = self;
-        let (frequency_s, aggregation) = (metric.frequency_s.get(), metric.aggregation);
-        selected.clear();
-        shape.root().select(selector, metric.id(), &mut |columns| {
-            push_series(selected, columns, frequency_s, shape, floors);
-        });
+        let frequency_s = metric.frequency_s.get();
+        let too_many_cells = QueryError::TooManyCells { limit: range.cells_max };
+        if self.select(selector, metric, range.cells_max).is_break() {
+            return Err(too_many_cells);
+        }
+        let aggregation = metric.aggregation;
+        let Self { buffers, selected, simple, window, .. } = self;
         // Only columns that are read on their own grid, one for each series, can be added block by block.
-        simple.clear();
         let mut found: Vec<SelectedSeries<'_>> = Vec::new();
         let mut extent: Option<(Timestamp, Timestamp)> = None;
         let mut count = 0;
@@ -213,6 +234,10 @@ impl Reader {
         if points > range.points_max {
             return Err(QueryError::TooManyPoints { points, limit: range.points_max });
         }
+        let cells = points.saturating_mul(count as u64);
+        if cells > range.cells_max {
+            return Err(too_many_cells);
+        }
         let points = usize::try_from(points).unwrap_or(0);
         // 0 + x is x for all but -0, which one series alone must keep.
         let mut values = vec![-0.0; points];
@@ -232,7 +257,23 @@ impl Reader {
         }
         let to = from + points as i64 * step;
         let (values, resolution_s) = resample::resample(Resampler::Lttb, values, step, range.resolution_s)?;
-        Ok(Some(Series { values, from, to, resolution_s, points_read: points }))
+        Ok(Some(Series { values, from, to, resolution_s, points_read: points, cells_read: cells }))
+    }
+
+    /// Finds the columns that `selector` means; `Break` if they are too many for so many cells.
+    fn select(&mut self, selector: &[Element], metric: &ServedMetric, cells_max: u64) -> ControlFlow<()> {
+        let Self { shape, floors, selected, simple, .. } = self;
+        selected.clear();
+        selected.shrink_to(SELECTED_KEPT);
+        simple.clear();
+        simple.shrink_to(SELECTED_KEPT);
+        let (mut cells_left, mut steps_left) = (cells_max, cells_max / CELLS_A_STEP);
+        shape.root().select(selector, metric.id(), &mut steps_left, &mut |columns| {
+            let Some(left) = cells_left.checked_sub(SERIES_CELLS) else { return ControlFlow::Break(()) };
+            cells_left = left;
+            push_series(selected, columns, metric.frequency_s.get(), shape, floors);
+            ControlFlow::Continue(())
+        })
     }
 }
 

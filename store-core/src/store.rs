@@ -376,6 +376,12 @@ impl Store {
         table.clusters.get(cluster).map(|hosts| hosts.by_name.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// How many hosts of a cluster there are, with and without samples.
+    pub fn host_count_of(&self, cluster: &str) -> usize {
+        let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        table.clusters.get(cluster).map_or(0, |hosts| hosts.by_name.len())
+    }
+
     /// All hosts, by cluster and name.
     pub fn all_hosts(&self) -> Vec<Arc<Host>> {
         let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);

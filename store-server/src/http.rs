@@ -85,6 +85,13 @@ pub struct Timeouts {
     pub patience: Duration,
     /// Until a thread is free to work on the request.
     pub queue: Duration,
+    /// For the work on an answer, in sum: what waits is not counted.
+    pub work: Duration,
+    /// How long an answer is worked on before others get their turn.
+    pub slice: Duration,
+    /// How long an answer is worked on before something of it is sent: so a client that has gone is noticed, and its
+    /// work ends.
+    pub quiet: Duration,
     /// For running requests when the server stops.
     pub grace: Duration,
 }
@@ -99,6 +106,9 @@ impl Default for Timeouts {
             stall: Duration::from_secs(30),
             patience: Duration::from_secs(600),
             queue: Duration::from_secs(10),
+            work: Duration::from_secs(30),
+            slice: Duration::from_millis(100),
+            quiet: Duration::from_secs(1),
             grace: Duration::from_secs(5),
         }
     }
@@ -118,15 +128,15 @@ pub struct App {
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
-    writes: Semaphore,
+    writes: Arc<Semaphore>,
     /// Bodies that take long, decompressed and parsed: as many as there are processors, so that short ones get theirs.
-    long_bodies: Semaphore,
+    long_bodies: Arc<Semaphore>,
     /// Apart from writes, so that no number of large queries keeps samples waiting.
-    queries: Semaphore,
+    queries: Arc<Semaphore>,
     /// Queries on threads that serve connections.
     queries_here: Semaphore,
     /// Apart from queries, so that an admin sees what goes on when they are too many.
-    looks: Semaphore,
+    looks: Arc<Semaphore>,
     started: Instant,
 }
 
@@ -149,11 +159,11 @@ impl App {
             clock,
             budget: Arc::new(Budget::new(u64::try_from(bytes).unwrap_or(u64::MAX))),
             counters: Arc::default(),
-            writes: Semaphore::new(WRITES_MAX),
-            long_bodies: Semaphore::new(cpus),
-            queries: Semaphore::new(cpus.max(2)),
+            writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            long_bodies: Arc::new(Semaphore::new(cpus)),
+            queries: Arc::new(Semaphore::new(cpus.max(2))),
             queries_here: Semaphore::new(1),
-            looks: Semaphore::new(LOOKS_MAX),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             started: Instant::now(),
         }
     }
@@ -166,19 +176,24 @@ impl App {
         self.auth.check(access, requester, self.clock.now_s()).map_err(ApiError::from)
     }
 
-    /// Calls the store on a thread that may block, when one of `slots` is free.
+    /// Calls the store on a thread that may block, when one of `slots` is free. The slot is free again when the work is
+    /// done, also if nobody waits for it any more.
     async fn call<T: Send + 'static>(
         self: &Arc<Self>,
-        slots: impl Fn(&Self) -> &Semaphore,
+        slots: impl Fn(&Self) -> &Arc<Semaphore>,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let slot = tokio::time::timeout(self.timeouts.queue, slots(self).acquire()).await;
-        let Ok(Ok(_slot)) = slot else {
+        let slot = Arc::clone(slots(self)).acquire_owned();
+        let Ok(Ok(slot)) = tokio::time::timeout(self.timeouts.queue, slot).await else {
             return Err(ApiError::busy("too many requests are being worked on"));
         };
         let app = Arc::clone(self);
         // A panic was logged by the hook; the client learns that it is not its fault.
-        tokio::task::spawn_blocking(move || work(&app)).await.map_err(|_| ApiError::internal())
+        let worked = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            work(&app)
+        });
+        worked.await.map_err(|_| ApiError::internal())
     }
 }
 

@@ -87,7 +87,8 @@ fn decode(payloads: Vec<Vec<u8>>) -> [f32; 64] {
 fn read((store, _, _): (Store, Scratch, Vec<u8>)) -> (Store, usize) {
     let host = store.all_hosts().remove(0);
     let metric = store.catalog().served("flops_any").expect("a metric of the fleet");
-    let range = Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 1_000_000 };
+    let range =
+        Range { from: 0, to: i64::MAX / 4, resolution_s: 0, points_max: 1_000_000, cells_max: u64::MAX };
     let mut reader = Reader::new(&host.lock());
     let values = reader.read(&[], &metric, &range).expect("an answer").expect("a series").values.len();
     assert_eq!(values, 600);

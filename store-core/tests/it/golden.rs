@@ -175,7 +175,13 @@ fn ask(
     let host = store.host(&request.cluster, query["host"].as_str().unwrap_or_default())?;
     let mut reader = Reader::new(&host.lock());
     let resolution_s = query["resolution"].as_i64().unwrap_or(0);
-    let range = Range { from: request.from, to: request.to, resolution_s, points_max: 1_000_000 };
+    let range = Range {
+        from: request.from,
+        to: request.to,
+        resolution_s,
+        points_max: 1_000_000,
+        cells_max: u64::MAX,
+    };
     reader.read(selector, &metric, &range).map_err(|error| error.to_string()).transpose()
 }
 

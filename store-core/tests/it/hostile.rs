@@ -4,8 +4,9 @@
 use store_core::Timestamp;
 use store_core::block::BLOCK_ROWS_MAX;
 use store_core::host::BUFFERS_MAX;
+use store_core::level::Element;
 use store_core::metric::Aggregation;
-use store_core::query::{QueryError, Range};
+use store_core::query::{QueryError, Range, SERIES_CELLS};
 use store_core::row::Row;
 use store_core::stamp::Stamp;
 use store_core::store::Store;
@@ -45,7 +46,7 @@ fn ranges_up_to_the_ends_of_time_are_answered_or_refused() {
     for from in ends {
         for to in ends {
             for resolution_s in [0, 60, 600, i64::MAX / 60 * 60, i64::MIN] {
-                let asked = Range { from, to, resolution_s, points_max: 1000 };
+                let asked = Range { from, to, resolution_s, points_max: 1000, cells_max: u64::MAX };
                 let answer = support::read(&store, "n1", &[], "load", &asked);
                 let touches = from <= 1_700_000_000 && to > -50_000 && from <= to;
                 match answer {
@@ -203,4 +204,51 @@ fn a_block_whose_rows_are_off_its_grid_or_beyond_all_times_is_refused() {
     ] {
         assert_eq!(BlockHeader::decode(&bad.encode(7, Front), 7), Err(BlockError::Field), "{bad:?}");
     }
+}
+
+/// A store of one host with so many hardware threads, each with two samples.
+fn threads(count: usize) -> Store {
+    let store = store();
+    let line = |n: usize| format!("load,hostname=n1,type=hwthread,type-id={n} value=1 60\n");
+    let lines: String = (0..count).map(line).collect();
+    send(&store, &(lines.clone() + &lines.replace(" 60\n", " 6000\n")));
+    store
+}
+
+#[test]
+fn what_an_aggregate_reads_is_counted_and_refused_before_it_is_read() {
+    let store = threads(100);
+    let read = |cells_max: u64| {
+        let range = Range { cells_max, ..support::range(0, Timestamp::MAX) };
+        support::read(&store, "n1", &[], "load", &range)
+    };
+    // 100 series of 100 steps; by themselves they count as more.
+    let series = read(u64::MAX).unwrap().unwrap();
+    assert_eq!((series.points_read, series.cells_read), (100, 10_000));
+    let enough = 100 * SERIES_CELLS;
+    assert!(read(enough).is_ok());
+    assert_eq!(read(enough - 1), Err(QueryError::TooManyCells { limit: enough - 1 }));
+    // A gap that is long makes a series long.
+    send(&store, &format!("load,hostname=n1,type=hwthread,type-id=7 value=1 {}\n", 60 * 5000));
+    assert_eq!(read(u64::MAX).unwrap().unwrap().cells_read, 500_000);
+    assert_eq!(read(499_999), Err(QueryError::TooManyCells { limit: 499_999 }));
+}
+
+#[test]
+fn names_that_are_asked_for_many_times_end_a_selection_soon() {
+    let store = threads(100);
+    let cells_max = 64 << 20;
+    let range = Range { cells_max, ..support::range(0, Timestamp::MAX) };
+    let group = |name: &str| Element::Group(vec![name.into(); 20_000]);
+    let refused = Err(QueryError::TooManyCells { limit: cells_max });
+    // Each of a thousand million pairs, whether there is one or not.
+    for selector in [vec![group("hwthread1"), group("core1")], vec![group("hwthread1"), group("")]] {
+        assert_eq!(support::read(&store, "n1", &selector, "load", &range), refused);
+    }
+    // And where all of them are there.
+    let again: Vec<Box<str>> = (0..100).flat_map(|n| vec![format!("hwthread{n}").into(); 1000]).collect();
+    assert_eq!(support::read(&store, "n1", &[Element::Group(again)], "load", &range), refused);
+    let twice = [Element::Group(vec!["hwthread1".into(); 2])];
+    let series = support::read(&store, "n1", &twice, "load", &range).unwrap().unwrap();
+    assert_eq!((series.values[0], series.cells_read), (1.0, 200));
 }

@@ -56,7 +56,7 @@ pub(crate) fn send_under(
 
 /// All there is in `[from, to)`, not resampled.
 pub(crate) fn range(from: Timestamp, to: Timestamp) -> Range {
-    Range { from, to, resolution_s: 0, points_max: 1_000_000 }
+    Range { from, to, resolution_s: 0, points_max: 1_000_000, cells_max: u64::MAX }
 }
 
 /// Reads a range of what a selector means.

@@ -66,6 +66,8 @@ pub struct ReadRequest<'a> {
     pub resolution_s: i64,
     /// Most points that may be read.
     pub points_max: usize,
+    /// Most values of single series that may be read for them.
+    pub cells_max: u64,
 }
 
 /// Why nothing could be read.
@@ -91,6 +93,12 @@ pub enum ReadError {
         points: u64,
         /// Points allowed.
         points_max: usize,
+    },
+    /// More values of single series than allowed would have to be read.
+    #[error("too many components, or too long a range: more than {cells_max} values would have to be read")]
+    TooManyCells {
+        /// Values allowed.
+        cells_max: u64,
     },
     /// The host is still being loaded.
     #[error("the store is still loading")]

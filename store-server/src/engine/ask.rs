@@ -84,6 +84,7 @@ impl Engine {
             to: request.to,
             resolution_s: request.resolution_s,
             points_max: request.points_max as u64,
+            cells_max: request.cells_max,
         };
         reader.read(&request.path, &metric, &range).map_err(|e| match e {
             QueryError::InvalidRange => ReadError::InvalidRange,
@@ -91,6 +92,7 @@ impl Engine {
             QueryError::TooManyPoints { points, .. } => {
                 ReadError::TooManyPoints { points, points_max: request.points_max }
             }
+            QueryError::TooManyCells { limit } => ReadError::TooManyCells { cells_max: limit },
             other => ReadError::Resample(other.to_string()),
         })
     }
@@ -117,6 +119,17 @@ impl Engine {
             self.hurry(host);
         }
         Ok(host)
+    }
+
+    /// How many hosts of a cluster there may be: no fewer than [`hosts`](Self::hosts) says, and none of them is locked.
+    ///
+    /// # Errors
+    /// [`ReadError::Loading`].
+    pub fn host_count(&self, cluster: &str) -> Result<usize, ReadError> {
+        if !self.waiting.wait_for(Phase::Loading, self.patience()) {
+            return Err(ReadError::Loading);
+        }
+        Ok(self.store.host_count_of(cluster))
     }
 
     /// Hosts of a cluster, sorted.

@@ -399,6 +399,7 @@ mod tests {
             to: NOW + 50_000,
             resolution_s: 0,
             points_max: 1_000_000,
+            cells_max: u64::MAX,
         };
         let series = engine.read(&request).unwrap();
         series.map_or(0, |series| series.values.iter().filter(|value| !value.is_nan()).count())

@@ -21,6 +21,7 @@ pub trait Store: Send + Sync + Debug {
     }
     fn read_next(&self, request: &ReadRequest<'_>, last: &mut LastHosts)
     -> Result<Option<Series>, ReadError>;
+    fn host_count(&self, cluster: &str) -> Result<usize, ReadError>;
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError>;
     fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<Freed, FreeError>;
     fn debug_json(&self, selector: Option<&str>) -> Result<Vec<u8>, DebugError>;
@@ -51,6 +52,9 @@ impl Store for Engine {
         last: &mut LastHosts,
     ) -> Result<Option<Series>, ReadError> {
         Engine::read_next(self, request, last)
+    }
+    fn host_count(&self, cluster: &str) -> Result<usize, ReadError> {
+        Engine::host_count(self, cluster)
     }
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
         Engine::hosts(self, cluster)

@@ -5,6 +5,9 @@
 //!
 //! A short answer is made whole. Of a long one no more is made than is being sent: when the client has taken a piece,
 //! the next one is made. Nobody's thread waits for a client meanwhile, and no lock is held.
+//!
+//! Work is done in slices, in turns with other queries, and its sum has an end. Of an answer that takes long something is
+//! sent now and then, if it is only a space: so it turns out that the client has gone, and then the work ends.
 
 mod print;
 mod request;
@@ -19,7 +22,7 @@ use axum::response::Response;
 
 use self::request::{Query, QueryRequest};
 use self::stream::{Streamed, streamed_json};
-use self::walk::Walk;
+use self::walk::{Left, Pace, Walk};
 use super::answer::counted_json;
 use super::body::{self, Received};
 use super::budget::Held;
@@ -39,54 +42,59 @@ const WHOLE_BYTES_MAX: usize = 1 << 20;
 const HERE_BYTES_MAX: usize = 128 << 10;
 /// How long an answer is made without calling another thread; the selection that takes it beyond that is ended.
 const HERE_TIME_MAX: Duration = Duration::from_millis(1);
+/// Values of single series that a selection may read without calling another thread: some milliseconds.
+const HERE_CELLS_MAX: u64 = 1 << 20;
 
 /// Answers with `{"queries", "results"}`.
 pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     app.authorize(Access::Use, &parts)?;
     let body = body::read(&app, &parts.headers, body).await?;
-    let begun = match begin_here(&app, &body)? {
-        Some((making, true)) => return making.respond(app, true),
-        Some((making, false)) => Some(making.into_owned()),
-        None => None,
+    let mut made = match begin_here(&app, &body)? {
+        Some((making, Left::AtEnd | Left::Enough)) => return making.respond(&app),
+        Some((making, Left::Late | Left::Heavy)) => Made::Part(Box::new(making.into_owned())),
+        None => {
+            let shared = Arc::clone(&app);
+            app.call(|app| &app.queries, move |_| Making::begin(&shared, body.bytes())?.slice(&shared))
+                .await??
+        }
     };
-    let shared = Arc::clone(&app);
-    app.call(
-        |app| &app.queries,
-        move |app| {
-            let mut making = match begun {
-                Some(begun) => begun,
-                None => Making::begin(app, body.bytes())?,
-            };
-            // While hosts are still to be loaded, the last selection may say that there is no answer.
-            let is_ready = app.store.ready();
-            let is_done = making.go_on(app, |bytes| is_ready && bytes >= WHOLE_BYTES_MAX)?;
-            making.respond(shared, is_done)
-        },
-    )
-    .await?
+    loop {
+        let making = match made {
+            Made::Answer(response) => return Ok(response),
+            Made::Part(making) => making,
+        };
+        let shared = Arc::clone(&app);
+        // In turns with others, however long it takes.
+        made = app.call(|app| &app.queries, move |_| making.slice(&shared)).await??;
+    }
 }
 
-/// Makes the answer, or the beginning of one that takes long, on this thread; says whether it is whole.
+/// Makes the answer, or the beginning of one that takes long, on this thread; says where it was left.
 ///
 /// To wake another thread and be woken by it costs as much as a common query. Only one at a time: it may wait for a
 /// disk if what it reads was not used for long.
-fn begin_here<'r>(app: &App, body: &'r Received) -> Result<Option<(Making<'r>, bool)>, ApiError> {
+fn begin_here<'r>(app: &App, body: &'r Received) -> Result<Option<(Making<'r>, Left)>, ApiError> {
     if body.bytes().len() > HERE_BYTES_MAX || !app.store.ready() {
         return Ok(None);
     }
     let Ok(_slot) = app.queries_here.try_acquire() else { return Ok(None) };
     here(|| {
-        let deadline = Instant::now() + HERE_TIME_MAX;
+        let until = Instant::now() + HERE_TIME_MAX;
         let mut making = Making::begin(app, body.bytes())?;
         if making.paths_bytes > HERE_BYTES_MAX {
-            return Ok(Some((making, false)));
+            return Ok(Some((making, Left::Heavy)));
         }
-        let is_done = making.go_on(app, |bytes| bytes >= WHOLE_BYTES_MAX || Instant::now() >= deadline)?;
-        // It may have to wait for a thread.
-        making.count_text()?;
-        Ok(Some((making, is_done)))
+        let left = making.go_on(app, Pace { bytes: WHOLE_BYTES_MAX, until, cells_max: HERE_CELLS_MAX })?;
+        Ok(Some((making, left)))
     })?
+}
+
+/// What became of an answer when it was worked on.
+enum Made {
+    /// It is whole, or long enough to be sent while the rest of it is made.
+    Answer(Response),
+    Part(Box<Making<'static>>),
 }
 
 /// An answer that is being made.
@@ -97,6 +105,8 @@ struct Making<'r> {
     paths_bytes: usize,
     /// Bytes of the answer that are counted in `held`.
     text_bytes: usize,
+    /// Whether it is whole.
+    is_done: bool,
 }
 
 impl<'r> Making<'r> {
@@ -106,7 +116,8 @@ impl<'r> Making<'r> {
         if bytes > REQUEST_BYTES_MAX {
             return Err(ApiError::too_large("too many queries in one request"));
         }
-        if !held.grow(bytes) {
+        // The body may go before the request does, which then has all names itself.
+        if !held.grow(bytes.saturating_add(body.len())) {
             return Err(ApiError::busy("no memory left for queries"));
         }
         let request = QueryRequest::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
@@ -118,37 +129,56 @@ impl<'r> Making<'r> {
         if !held.grow(paths_bytes) {
             return Err(ApiError::busy("no memory left for queries"));
         }
-        Ok(Self { walk, held, paths_bytes, text_bytes: 0 })
+        Ok(Self { walk, held, paths_bytes, text_bytes: 0, is_done: false })
     }
 
-    fn go_on(&mut self, app: &App, is_enough: impl Fn(usize) -> bool) -> Result<bool, ApiError> {
-        self.walk.go_on(app.store.as_ref(), is_enough)
-    }
-
-    /// Counts what is made so far in the budget.
-    fn count_text(&mut self) -> Result<(), ApiError> {
+    /// Goes on at this pace, and counts what is made so far in the budget.
+    fn go_on(&mut self, app: &App, pace: Pace) -> Result<Left, ApiError> {
+        let left = self.walk.go_on(app.store.as_ref(), &mut self.held, pace)?;
+        self.is_done |= left == Left::AtEnd;
+        if left != Left::AtEnd && self.walk.worked() >= app.timeouts.work {
+            return Err(too_much_work(app));
+        }
         let bytes = self.walk.text_bytes();
         if !self.held.grow(bytes.saturating_sub(self.text_bytes)) {
             return Err(ApiError::busy("no memory left for answers"));
         }
         self.text_bytes = bytes.max(self.text_bytes);
-        Ok(())
+        Ok(left)
+    }
+
+    /// Works on the answer for a moment.
+    fn slice(mut self, app: &Arc<App>) -> Result<Made, ApiError> {
+        // While hosts are still to be loaded, the last selection may say that there is no answer.
+        let is_ready = app.store.ready();
+        let bytes = if is_ready { WHOLE_BYTES_MAX } else { usize::MAX };
+        let left = self.go_on(app, Pace::slice(bytes, app.timeouts.slice))?;
+        let is_long = is_ready && (left == Left::Enough || self.walk.worked() >= app.timeouts.quiet);
+        if left == Left::AtEnd || is_long {
+            return self.respond(app).map(Made::Answer);
+        }
+        Ok(Made::Part(Box::new(self.into_owned())))
     }
 
     fn into_owned(self) -> Making<'static> {
-        let Self { walk, held, paths_bytes, text_bytes } = self;
-        Making { walk: walk.into_owned(), held, paths_bytes, text_bytes }
+        let Self { walk, held, paths_bytes, text_bytes, is_done } = self;
+        Making { walk: walk.into_owned(), held, paths_bytes, text_bytes, is_done }
     }
 
     /// What is made so far, and the rest as the client takes it.
-    fn respond(mut self, app: Arc<App>, is_done: bool) -> Result<Response, ApiError> {
-        self.count_text()?;
+    fn respond(mut self, app: &Arc<App>) -> Result<Response, ApiError> {
         let text = self.walk.take();
-        if is_done {
+        if self.is_done {
             return Ok(counted_json(text, self.held));
         }
-        Ok(streamed_json(Streamed::new(app, self.walk.into_owned(), text, self.held)))
+        Ok(streamed_json(Streamed::new(Arc::clone(app), self.walk.into_owned(), text, self.held)))
     }
+}
+
+/// 400: the answer takes more work than any may.
+fn too_much_work(app: &App) -> ApiError {
+    let work = app.timeouts.work;
+    ApiError::bad_request(format!("the answer takes more than {work:?} of work: ask for less at a time"))
 }
 
 /// How many [`paths`] a query has.

@@ -225,6 +225,7 @@ fn answers(engine: &Engine, now: i64) -> Vec<String> {
                         to,
                         resolution_s,
                         points_max: 2_000_000,
+                        cells_max: u64::MAX,
                     };
                     let read = engine.read(&request).map(|series| {
                         series.map(|series| {

@@ -148,7 +148,17 @@ pub(crate) fn request<'a>(
     to: i64,
 ) -> ReadRequest<'a> {
     let path = path.iter().map(|name| PathElement::Exact((*name).into())).collect();
-    ReadRequest { cluster: "c", host, metric, path, from, to, resolution_s: 0, points_max: 10_000_000 }
+    ReadRequest {
+        cluster: "c",
+        host,
+        metric,
+        path,
+        from,
+        to,
+        resolution_s: 0,
+        points_max: 10_000_000,
+        cells_max: u64::MAX,
+    }
 }
 
 /// Answer to a query over the whole time.

@@ -11,6 +11,9 @@ use crate::engine::{ReadError, Series};
 /// Missing values, each with the comma before it.
 static NULLS: [[u8; 5]; 64] = [*b",null"; 64];
 
+/// Values of single series that count as one point: what a sum over the hardware threads of a node reads for it.
+const CELLS_A_POINT: u64 = 64;
+
 /// What became of one selection.
 pub(super) enum Outcome<'e> {
     Series(Series),
@@ -131,6 +134,7 @@ impl Printer {
         let shown = self.shown;
         // For what is read, not only for what is printed of it: a selection without points is work, too.
         let mut points = series.points_read.max(series.values.len()).max(1);
+        points = points.max(usize::try_from(series.cells_read / CELLS_A_POINT).unwrap_or(usize::MAX));
         let padding = if shown.padding && shown.data { padding(shown, &series) } else { 0 };
         points = points.saturating_add(usize::try_from(padding).unwrap_or(usize::MAX));
         if points > self.points_left {
@@ -192,6 +196,11 @@ impl Printer {
         let end = self.out.len();
         json::push_values(&mut self.out, values);
         self.out[end] = b',';
+    }
+
+    /// A space, which means nothing between two selections.
+    pub(super) fn space(&mut self) {
+        self.push(b" ");
     }
 
     fn push(&mut self, bytes: &[u8]) {

@@ -9,7 +9,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Frame;
 
-use super::walk::Walk;
+use super::too_much_work;
+use super::walk::{Left, Pace, Walk};
 use crate::http::answer::{APPLICATION_JSON, next_piece};
 use crate::http::budget::Held;
 use crate::http::{ApiError, App};
@@ -17,7 +18,7 @@ use crate::http::{ApiError, App};
 /// How much is made at a time, bytes.
 const MADE_BYTES: usize = 256 << 10;
 
-type Making = Pin<Box<dyn Future<Output = Result<(Box<Walk<'static>>, bool), ApiError>> + Send>>;
+type Making = Pin<Box<dyn Future<Output = Result<(Box<Walk<'static>>, Held, bool), ApiError>> + Send>>;
 
 /// What is still to be made.
 enum Rest {
@@ -34,7 +35,8 @@ pub(super) struct Streamed {
     app: Arc<App>,
     text: Bytes,
     rest: Rest,
-    held: Held,
+    /// The part of the budget; with the walk while a piece is made.
+    held: Option<Held>,
     /// Bytes of the longest piece so far, which `held` has.
     held_bytes: usize,
 }
@@ -43,30 +45,58 @@ impl Streamed {
     /// The answer that begins with `text`, which is counted in `held`.
     pub(super) fn new(app: Arc<App>, walk: Walk<'static>, text: Vec<u8>, held: Held) -> Self {
         let held_bytes = text.capacity();
-        Self { app, text: text.into(), rest: Rest::Waiting(Box::new(walk)), held, held_bytes }
+        let rest = Rest::Waiting(Box::new(walk));
+        Self { app, text: text.into(), rest, held: Some(held), held_bytes }
     }
 
-    fn make(&self, mut walk: Box<Walk<'static>>) -> Making {
-        let app = Arc::clone(&self.app);
-        Box::pin(async move {
-            let go_on = move |app: &App| {
-                let is_done = walk.go_on(app.store.as_ref(), |bytes| bytes >= MADE_BYTES)?;
-                Ok((walk, is_done))
-            };
-            app.call(|app| &app.queries, go_on).await?
-        })
+    fn make(&mut self, walk: Box<Walk<'static>>) -> Making {
+        let held = self.held.take().unwrap_or_else(|| self.app.budget.part());
+        Box::pin(make(Arc::clone(&self.app), walk, held))
     }
 
-    fn made(&mut self, mut walk: Box<Walk<'static>>, is_done: bool) -> Result<(), ApiError> {
+    fn made(
+        &mut self,
+        (mut walk, mut held, is_done): (Box<Walk<'static>>, Held, bool),
+    ) -> Result<(), ApiError> {
         let text = walk.take();
         let more = text.capacity().saturating_sub(self.held_bytes);
-        if !self.held.grow(more) {
+        if !held.grow(more) {
             return Err(ApiError::busy("no memory left for answers"));
         }
         self.held_bytes += more;
+        self.held = Some(held);
         self.text = text.into();
         self.rest = if is_done { Rest::Nothing } else { Rest::Waiting(walk) };
         Ok(())
+    }
+}
+
+/// Makes the next piece, in slices. One that takes long is shorter, and if there is nothing of it yet it is a space: the
+/// client may have gone.
+async fn make(
+    app: Arc<App>,
+    mut walk: Box<Walk<'static>>,
+    mut held: Held,
+) -> Result<(Box<Walk<'static>>, Held, bool), ApiError> {
+    let quiet_until = walk.worked() + app.timeouts.quiet;
+    loop {
+        let slice = move |app: &App| {
+            let left =
+                walk.go_on(app.store.as_ref(), &mut held, Pace::slice(MADE_BYTES, app.timeouts.slice))?;
+            Ok::<_, ApiError>((walk, held, left))
+        };
+        let left;
+        (walk, held, left) = app.call(|app| &app.queries, slice).await??;
+        match left {
+            Left::AtEnd => return Ok((walk, held, true)),
+            _ if walk.worked() >= app.timeouts.work => return Err(too_much_work(&app)),
+            Left::Enough => return Ok((walk, held, false)),
+            Left::Late | Left::Heavy if walk.worked() >= quiet_until => {
+                walk.space();
+                return Ok((walk, held, false));
+            }
+            Left::Late | Left::Heavy => {}
+        }
     }
 }
 
@@ -84,7 +114,10 @@ impl HttpBody for Streamed {
             }
             match std::mem::replace(&mut self.rest, Rest::Nothing) {
                 Rest::Nothing => return Poll::Ready(None),
-                Rest::Waiting(walk) => self.rest = Rest::Making(self.make(walk)),
+                Rest::Waiting(walk) => {
+                    let making = self.make(walk);
+                    self.rest = Rest::Making(making);
+                }
                 Rest::Making(mut making) => {
                     let Poll::Ready(made) = making.as_mut().poll(cx) else {
                         self.rest = Rest::Making(making);
@@ -92,7 +125,7 @@ impl HttpBody for Streamed {
                     };
                     // The status is sent already: all that is left is to break off, so that nobody takes a part for
                     // the whole.
-                    if let Err(error) = made.and_then(|(walk, is_done)| self.made(walk, is_done)) {
+                    if let Err(error) = made.and_then(|made| self.made(made)) {
                         tracing::warn!("an answer was broken off: {}", error.text());
                         return Poll::Ready(Some(Err(io::Error::other(error.text().to_owned()))));
                     }

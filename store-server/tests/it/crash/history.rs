@@ -208,6 +208,7 @@ impl History {
                     to: self.now + 60_000,
                     resolution_s: 0,
                     points_max: 1_000_000,
+                    cells_max: u64::MAX,
                 };
                 let Some(series) = engine.read(&request).unwrap() else { continue };
                 for (at, value) in series.values.iter().enumerate().filter(|(_, value)| !value.is_nan()) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +42,10 @@ pub(super) struct Fake {
     pub(super) slow_takes: Duration,
     /// Bodies that were written, with their cluster; without those of many megabytes.
     pub(super) written: Mutex<Vec<(Vec<u8>, Option<String>)>>,
+    /// How many selections were read.
+    pub(super) reads: AtomicUsize,
+    /// How often the hosts of a cluster were listed.
+    pub(super) listings: AtomicUsize,
     /// Selectors that were freed.
     pub(super) freed: Mutex<Vec<(i64, Vec<Vec<String>>)>>,
 }
@@ -64,6 +69,20 @@ impl Fake {
         fake.add("beta/b01//cpu_load", 1_700_000_000, 60, &[0.0, 1.0]);
         fake.add("beta/b02//cpu_load", 1_700_000_000, 60, &[0.0, 2.0]);
         fake
+    }
+
+    fn hosts_of(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
+        if self.loading {
+            return Err(ReadError::Loading);
+        }
+        let mut hosts: Vec<String> = self
+            .series
+            .keys()
+            .filter_map(|key| key.strip_prefix(cluster)?.strip_prefix('/')?.split('/').next())
+            .map(str::to_owned)
+            .collect();
+        hosts.dedup();
+        Ok(hosts)
     }
 
     pub(super) fn add(&mut self, key: &str, start: i64, frequency_s: i64, values: &[f64]) {
@@ -116,6 +135,7 @@ impl Store for Fake {
         if request.metric.is_empty() || request.metric.starts_with("no_such") {
             return Err(ReadError::UnknownMetric(request.metric.to_owned()));
         }
+        self.reads.fetch_add(1, Ordering::SeqCst);
         if request.metric == "slow" {
             std::thread::sleep(self.slow_takes);
         }
@@ -137,21 +157,17 @@ impl Store for Fake {
             to: from + steps * frequency_s,
             resolution_s: *frequency_s,
             points_read,
+            cells_read: points_read as u64,
         }))
     }
 
+    fn host_count(&self, cluster: &str) -> Result<usize, ReadError> {
+        self.hosts_of(cluster).map(|hosts| hosts.len())
+    }
+
     fn hosts(&self, cluster: &str) -> Result<Vec<String>, ReadError> {
-        if self.loading {
-            return Err(ReadError::Loading);
-        }
-        let mut hosts: Vec<String> = self
-            .series
-            .keys()
-            .filter_map(|key| key.strip_prefix(cluster)?.strip_prefix('/')?.split('/').next())
-            .map(str::to_owned)
-            .collect();
-        hosts.dedup();
-        Ok(hosts)
+        self.listings.fetch_add(1, Ordering::SeqCst);
+        self.hosts_of(cluster)
     }
 
     fn free(&self, to: i64, selectors: &[Vec<String>]) -> Result<Freed, FreeError> {

@@ -128,6 +128,7 @@ fn hasty() -> Setup {
         patience: Duration::from_millis(300),
         queue: Duration::from_millis(200),
         grace: Duration::from_millis(300),
+        ..Timeouts::default()
     };
     Setup { timeouts, ..Setup::default() }
 }

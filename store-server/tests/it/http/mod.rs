@@ -7,4 +7,5 @@ mod limits;
 mod original;
 mod query;
 mod stop;
+mod turns;
 mod write;
