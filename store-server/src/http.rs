@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** what a request holds is counted in the [`Budget`] before it is there: its body as sent and
 //! decompressed, by the room that it takes, what is needed to work on it, and its answer. Only what is soon done on the
-//! few threads that serve connections is not. So no number of requests can exhaust the process.
+//! few threads that serve connections is not, and a dump is counted when it is made, two at a time. So no number of requests can exhaust the process.
 //!
 //! **Invariant:** bodies that are long when decompressed are decompressed and parsed by no more threads than there are
 //! processors, and never by those that serve connections.

@@ -49,8 +49,11 @@ pub(super) const HERE_BYTES_MAX: usize = 256 << 10;
 /// Longest compressed body of which that is tried: it may be many members of which each says nothing.
 const HERE_PACKED_BYTES_MAX: usize = 64 << 10;
 
-/// Longest list of names (selectors, nodes), bytes: in memory it takes about eight times as much.
+/// Longest list of names (selectors, nodes), bytes.
 const LIST_BYTES_MAX: usize = 8 << 20;
+
+/// How many times as much memory a list takes when it is read: `"",` is a text of 24 bytes, and lists double as they grow.
+const LIST_TIMES: usize = 24;
 
 /// A body that is [opened](Sent::open_here).
 #[derive(Debug)]
@@ -110,7 +113,9 @@ pub(super) async fn read(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Res
 /// As [`read`].
 pub(super) async fn read_list(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Received, ApiError> {
     let bytes_max = app.limits.decoded_bytes.min(LIST_BYTES_MAX);
-    open(app, receive_up_to(app, headers, body, bytes_max).await?).await
+    let mut list = open(app, receive_up_to(app, headers, body, bytes_max).await?).await?;
+    list.count_work(LIST_TIMES * list.bytes.len())?;
+    Ok(list)
 }
 
 async fn open(app: &Arc<App>, sent: Sent) -> Result<Received, ApiError> {

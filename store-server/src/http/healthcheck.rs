@@ -1,5 +1,6 @@
 //! `GET /api/healthcheck`: which hosts send what they should.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,6 +27,29 @@ impl<'de> Deserialize<'de> for Question {
         deserializer.deserialize_any(QuestionVisitor)
     }
 }
+
+impl Question {
+    /// Names that stand twice count once: a host is looked at under its lock, once for each metric.
+    fn simplify(&mut self) {
+        self.nodes.sort_unstable();
+        self.nodes.dedup();
+        let mut seen = HashSet::new();
+        self.metric_names.retain(|name| seen.insert(name.clone()));
+    }
+
+    /// Memory that the answer takes at most: each host names all metrics, and is there as lists and as text.
+    fn answer_bytes(&self) -> usize {
+        let length = |names: &[String]| names.iter().map(|name| name.len() + NAME_BYTES).sum::<usize>();
+        let of_all = self.nodes.len().saturating_mul(length(&self.metric_names));
+        of_all.saturating_add(length(&self.nodes)).saturating_mul(3)
+    }
+}
+
+/// Bytes of a name beside its letters.
+const NAME_BYTES: usize = 32;
+
+/// The longest answer, in memory, bytes: a hundred metrics of 25,000 nodes.
+const ANSWER_BYTES_MAX: usize = 384 << 20;
 
 struct QuestionVisitor;
 
@@ -67,8 +91,15 @@ pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -
         move |app| {
             let mut question = Question::deserialize(&mut serde_json::Deserializer::from_slice(body.bytes()))
                 .map_err(|error| ApiError::bad_request(format!("parsing request body failed: {error}")))?;
-            question.nodes.sort_unstable();
-            question.nodes.dedup();
+            question.simplify();
+            let mut held = app.budget.part();
+            let bytes = question.answer_bytes();
+            if bytes > ANSWER_BYTES_MAX {
+                return Err(ApiError::too_large("too many metrics of too many nodes"));
+            }
+            if !held.grow(bytes) {
+                return Err(ApiError::busy("no memory left for answers"));
+            }
             let health = app
                 .store
                 .health(&question.cluster, &question.nodes, &question.metric_names)
@@ -76,7 +107,7 @@ pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -
                     ReadError::Loading => ApiError::busy(error.to_string()),
                     _ => ApiError::bad_request(error.to_string()),
                 })?;
-            Ok(answer::json(text(&health)))
+            Ok(answer::counted_json(text(&health), held))
         },
     )
     .await?

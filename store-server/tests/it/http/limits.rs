@@ -84,6 +84,23 @@ fn long_bodies_are_worked_on_by_as_many_threads_as_there_are_processors_and_hold
 }
 
 #[test]
+fn a_health_check_of_many_metrics_of_many_nodes_is_refused_before_it_is_made() {
+    let server = Server::start(Fake::default());
+    let names = |kind: &str, count: usize| -> String {
+        (0..count).map(|n| format!(r#""{kind}{n}""#)).collect::<Vec<_>>().join(",")
+    };
+    let check = |nodes: usize, metrics: &str| {
+        let body = format!(r#"{{"nodes": [{}], "metric-names": [{metrics}]}}"#, names("n", nodes));
+        ask(&server, "GET", "/api/healthcheck", body.as_bytes())
+    };
+    assert_eq!(check(5000, &names("m", 100)).status, 200);
+    check(200_000, &names("m", 200_000)).error(413);
+    let often = vec![r#""m""#; 200_000].join(",");
+    assert_eq!(check(5, &often).json(), check(5, r#""m""#).json());
+    assert_eq!(ask(&server, "GET", "/api/debug/status", b"").json()["http"]["held-bytes"], 0);
+}
+
+#[test]
 fn memory_for_bodies_is_given_back() {
     let server = Server::start(Fake::default());
     for _ in 0..5 {
