@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use store_loadgen::{Fleet, config};
 use store_server::engine::{
-    Aggregation as OptionAggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES,
-    MetricOption, OPEN_FILES, WalSync,
+    Aggregation as OptionAggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_BUFFER_BYTES,
+    LOG_SEGMENT_BYTES, MetricOption, OPEN_FILES, WalSync,
 };
 
 pub use store_workloads::{TERMS, catalog, columns, fleet, messages};
@@ -32,6 +32,7 @@ pub fn options(fleet: &Fleet, directory: PathBuf) -> EngineOptions {
         min_free_bytes: None,
         max_wal_bytes: 0,
         log_segment_bytes: LOG_SEGMENT_BYTES,
+        log_buffer_bytes: LOG_BUFFER_BYTES,
         open_files_max: OPEN_FILES,
         wal_sync: WalSync::Write,
         wal_sync_interval: std::time::Duration::from_secs(1),

@@ -1,5 +1,7 @@
 //! [`Buffer`]: the columns of a host that are sampled at the same moments.
 
+mod relog;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use crate::merge::Table;
 use crate::row::{Row, RowView};
 use crate::shape::Shape;
 use crate::stamp::Stamp;
+
+pub use relog::Relog;
 
 /// Rows that the next head takes before the frozen one is encoded, so that late samples find it still in rows.
 pub const GRACE_ROWS: u32 = 8;
@@ -437,8 +441,11 @@ impl Buffer {
         if !changed {
             return;
         }
-        // A row that is older than what is laid fills what damage has left: the block wins over the damaged one.
-        let fills = Stamp::ZERO < stamp && stamp <= table.as_of();
+        // A row that is older than what is laid fills what damage has left: the block wins over the damaged one. One
+        // that is as old may be of the same record, or of none: several such must not pass over the next record.
+        let is_damaged = |at: &usize| !self.blocks[*at].block.damaged_columns().is_empty();
+        let fills = Stamp::ZERO < stamp
+            && (stamp < table.as_of() || stamp == table.as_of() && under.iter().any(is_damaged));
         let as_of = if fills { Stamp(table.as_of().0.saturating_add(1)) } else { table.as_of().max(stamp) };
         let block = table.seal(Arc::clone(context.shape), as_of);
         let mut inside: Vec<usize> = under
@@ -539,57 +546,4 @@ impl Buffer {
         let used: BTreeSet<Timestamp> = blocks.chain(self.heads().map(|head| head.grid().anchor)).collect();
         self.anchors.retain(|anchor| used.contains(&anchor));
     }
-
-    /// Calls `visit` with every row of the heads and of unsaved blocks, one block or head at a time, and takes
-    /// the stamp that it returns as the new one: the log is written again after an error.
-    pub fn relog(&mut self, mut visit: impl FnMut(&[Row]) -> Stamp) {
-        let number = self.number;
-        for held in Arc::make_mut(&mut self.blocks) {
-            if let BlockState::Unsaved { .. } = held.state {
-                let rows = rows_of_block(number, &held.block);
-                let stamp = visit(&rows);
-                held.block = Arc::new(held.block.restamped(stamp.max(held.block.header().as_of)));
-                held.state = BlockState::Unsaved { first: stamp };
-            }
-        }
-        for head in [&mut self.frozen, &mut self.head].into_iter().flatten() {
-            let rows = rows_of_head(number, head);
-            let stamp = visit(&rows);
-            head.unstamp();
-            head.restamp(stamp);
-        }
-    }
-}
-
-fn rows_of_block(buffer: u16, block: &Block) -> Vec<Row> {
-    let header = block.header();
-    let columns: Vec<Vec<f32>> = (0..header.columns).map(|index| block.column(index)).collect();
-    rows_of(buffer, header.grid, header.base, header.rows, |row, out| {
-        out.extend(columns.iter().enumerate().map(|(index, values)| (index as u32, values[row as usize])));
-    })
-}
-
-fn rows_of_head(buffer: u16, head: &Head) -> Vec<Row> {
-    rows_of(buffer, head.grid(), head.base(), head.rows(), |row, out| {
-        out.extend((0..head.stride()).map(|column| (column, head.value(row, column))));
-    })
-}
-
-fn rows_of(
-    buffer: u16,
-    grid: Grid,
-    base: Timestamp,
-    rows: u32,
-    mut cells_of: impl FnMut(u32, &mut Vec<(u32, f32)>),
-) -> Vec<Row> {
-    (0..rows)
-        .map(|row| {
-            let mut cells = Vec::new();
-            cells_of(row, &mut cells);
-            cells.retain(|(_, value)| !value.is_nan());
-            let slot = base + i64::from(row) * i64::from(grid.frequency_s);
-            Row { buffer, anchor: grid.anchor, slot, cells }
-        })
-        .filter(|row| !row.cells.is_empty())
-        .collect()
 }

@@ -212,16 +212,9 @@ impl Head {
             && self.first == other.first
     }
 
-    /// Forgets the stamps, so that the rows can be logged anew.
-    pub fn unstamp(&mut self) {
-        self.first = Stamp::MAX;
-        self.last = Stamp::ZERO;
-    }
-
-    /// Takes the stamp of a record that holds rows of this head again.
-    pub fn restamp(&mut self, stamp: Stamp) {
-        self.first = self.first.min(stamp);
-        self.last = self.last.max(stamp);
+    /// Notes that all rows stand in records from `first` to `last` again, or in later ones.
+    pub fn logged_again(&mut self, first: Stamp, last: Stamp) {
+        (self.first, self.last) = (first, self.last.max(last));
     }
 
     /// Encodes the rows. `columns` is how many columns the buffer has under `shape`.

@@ -1,5 +1,6 @@
 //! [`Host`]: the unit of locking.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::grid::TIMES;
 use crate::head::HEAD_ROWS_MAX;
 use crate::metric::MetricId;
 use crate::record::RawSample;
-use crate::row::{Row, RowView, Rows};
+use crate::row::{ROW_CELLS_MAX, Row, RowView, Rows};
 use crate::shape::{COLUMNS_MAX, NewColumn, Shape};
 use crate::stamp::Stamp;
 use crate::store::Store;
@@ -25,6 +26,8 @@ pub struct Host {
     name: Box<str>,
     first_head_rows: u32,
     /// Guards everything below the host. Taken after the host table's lock and before the log's; never two at once.
+    /// See [`shape_bytes`](Host::shape_bytes).
+    shape_bytes: AtomicUsize,
     state: Mutex<HostState>,
     loaded: Condvar,
 }
@@ -100,6 +103,7 @@ impl Host {
             cluster: cluster.into(),
             name: name.into(),
             first_head_rows: 17 + hash % (HEAD_ROWS_MAX - 16),
+            shape_bytes: AtomicUsize::new(0),
             state: Mutex::new(state),
             loaded: Condvar::new(),
         }
@@ -149,8 +153,19 @@ impl Host {
         Some(state)
     }
 
+    /// Length of the encoding of the host's shape in bytes, as it was noted last: known without the mutex.
+    pub fn shape_bytes(&self) -> usize {
+        self.shape_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long the encoding of the host's shape is.
+    pub fn note_shape(&self, state: &HostState) {
+        self.shape_bytes.store(state.shape.encoded_bytes(), Ordering::Relaxed);
+    }
+
     /// Wakes everyone who waits for the host to be loaded.
     pub fn notify_loaded(&self) {
+        self.note_shape(&self.lock());
         self.loaded.notify_all();
     }
 
@@ -279,11 +294,18 @@ impl HostState {
         self.pending.as_deref().unwrap_or_default()
     }
 
-    /// Gives deferred samples the stamps of new records.
-    pub fn restamp_deferred(&mut self, mut visit: impl FnMut(&[RawSample]) -> Stamp) {
+    /// Gives some deferred samples whose stamp lies before `bound` the stamp of a new record: those of one message.
+    /// Then those that came behind them, so that they stay in the order in which they came. Whether there were any.
+    pub fn restamp_deferred(&mut self, bound: Stamp, visit: impl FnOnce(&[RawSample]) -> Stamp) -> bool {
+        let mut least = bound;
         for (stamp, samples) in self.pending.iter_mut().flatten() {
-            *stamp = visit(samples);
+            if *stamp < least {
+                *stamp = visit(samples);
+                return true;
+            }
+            least = *stamp;
         }
+        false
     }
 
     /// Whether the host was taken out of the table.
@@ -411,9 +433,11 @@ impl HostState {
                 continue;
             }
             buffer.note_anchor(anchor);
-            let row = rows.row(number, anchor, slot);
-            let kept = moment.iter().filter(|sample| kept(sample));
-            row.cells.extend(kept.map(|sample| (columns[sample.column as usize].index, sample.value)));
+            for part in moment.chunks(ROW_CELLS_MAX) {
+                let row = rows.row(number, anchor, slot);
+                let kept = part.iter().filter(|sample| kept(sample));
+                row.cells.extend(kept.map(|sample| (columns[sample.column as usize].index, sample.value)));
+            }
         }
         placed
     }

@@ -13,9 +13,9 @@ use crate::host::{Host, HostState, Placing, Sample, Wanted};
 use crate::journal::Journal;
 use crate::line::{Refusal, Skip};
 use crate::metric::{Metric, MetricId};
-use crate::record::RawSample;
+use crate::record::{self, RawSample};
 use crate::resolver::Target;
-use crate::row::Rows;
+use crate::row::{Row, Rows};
 use crate::stamp::Stamp;
 use crate::store::Store;
 
@@ -60,6 +60,8 @@ pub struct Ingested {
     pub first_bad: Option<(usize, usize, String)>,
     /// Who was refused last, and why: cluster, host or name as far as known.
     pub offender: Option<(Refusal, String)>,
+    /// The journal had no room for a piece of the message: nothing of that, and of what is behind it, was taken.
+    pub no_room: bool,
     /// The newest record of this message.
     pub last: Stamp,
 }
@@ -122,6 +124,8 @@ pub struct Message<'m> {
     reading: Reading<'m>,
     report: Ingested,
     has_more: bool,
+    /// Lines that were passed before those that the journal had no room for.
+    refused_behind: Option<usize>,
 }
 
 impl std::fmt::Debug for Message<'_> {
@@ -131,24 +135,31 @@ impl std::fmt::Debug for Message<'_> {
 }
 
 impl Message<'_> {
-    /// Takes the next lines, no more than [`PIECE_LINES_MAX`]; false if there was none left.
+    /// Takes the next lines, no more than [`PIECE_LINES_MAX`]; false if there was none left, or the journal had no room
+    /// for them: see [`Ingested::no_room`].
     ///
     /// A string in quotes, and the numbers of lines in what is reported, go on over pieces: where a message is cut
     /// changes nothing of what it means.
     pub fn take_piece(&mut self, journal: &mut dyn Journal, scratch: &mut Scratch) -> bool {
-        if !self.has_more {
+        if !self.has_more || self.refused_behind.is_some() {
             return false;
         }
-        let Self { store, terms, reading, report, has_more } = self;
+        let Self { store, terms, reading, report, has_more, refused_behind } = self;
+        let passed = reading.lines_passed();
         *has_more = store.read_piece(reading, scratch, report);
-        store.apply(terms, journal, scratch, report);
+        let has_room = scratch.has_room(journal);
+        if has_room {
+            store.apply(terms, journal, scratch, report);
+        } else {
+            (*has_more, report.no_room, *refused_behind) = (true, true, Some(passed));
+        }
         scratch.clear();
-        true
+        has_room
     }
 
     /// Lines that were taken so far, good or not; empty ones count.
     pub fn lines_taken(&self) -> usize {
-        self.reading.lines_passed()
+        self.refused_behind.unwrap_or_else(|| self.reading.lines_passed())
     }
 
     /// Whether there may be more of it.
@@ -166,7 +177,14 @@ impl Store {
     /// A message of which nothing is taken yet.
     pub fn message<'m>(&'m self, body: &'m [u8], terms: &'m Terms<'m>) -> Message<'m> {
         let reading = self.reading(body, terms, usize::MAX);
-        Message { store: self, terms, reading, report: Ingested::default(), has_more: true }
+        Message {
+            store: self,
+            terms,
+            reading,
+            report: Ingested::default(),
+            has_more: true,
+            refused_behind: None,
+        }
     }
 
     /// Takes the lines of a message. A bad line costs itself and nothing else.
@@ -185,7 +203,7 @@ impl Store {
 
     /// [`ingest`](Self::ingest), if it takes no longer than the length of `body` says: not if somebody works on a host
     /// of it, nor if it has samples of so many moments that many blocks may have to be encoded anew, nor if many of its
-    /// lines are new, nor if it is more than a piece. `None` then, and no sample is taken.
+    /// lines are new, nor if it is more than a piece, nor if the journal has no room. `None` then, and no sample is taken.
     pub fn try_ingest(
         &self,
         body: &[u8],
@@ -196,7 +214,7 @@ impl Store {
         let mut report = Ingested::default();
         let mut reading = self.reading(body, terms, COLD_LINES_MAX);
         let is_whole = !self.read_piece(&mut reading, scratch, &mut report);
-        let is_short = is_whole && scratch.is_short();
+        let is_short = is_whole && scratch.is_short() && scratch.has_room(journal);
         if is_short {
             self.apply(terms, journal, scratch, &mut report);
         }
@@ -251,22 +269,25 @@ impl Store {
         state.witness_mut().note(group.iter().map(|entry| entry.time), stamped);
         if state.is_loading() {
             let raw: Vec<RawSample> = group.iter().map(|entry| scratch.raw(&state, entry)).collect();
-            let stamp = journal.samples(&host, &raw);
-            report.last = report.last.max(stamp);
+            for piece in record::cut_samples(&raw) {
+                let stamp = journal.samples(&host, piece);
+                report.last = report.last.max(stamp);
+                state.defer(stamp, piece.to_vec());
+            }
             report.good += raw.len() as u64;
-            state.defer(stamp, raw);
             return;
         }
         self.register_group(&host, &mut state, group, scratch, report);
+        host.note_shape(&state);
         let placing = Placing { oldest: terms.oldest, fixed_phase: terms.fixed_phase };
         scratch.rows.clear();
         let placed = state.place(&scratch.samples, placing, &mut scratch.rows);
         report.good += placed.good;
         report.freed += placed.freed;
         report.refused[Refusal::TooOld as usize] += placed.too_old;
-        if !scratch.rows.is_empty() {
-            let stamp = journal.rows(&host, &mut state, scratch.rows.as_slice());
-            host.apply(&mut state, scratch.rows.views(), stamp, terms.now);
+        for piece in record::cut_rows(scratch.rows.as_slice()) {
+            let stamp = journal.rows(&host, &mut state, piece);
+            host.apply(&mut state, piece.iter().map(Row::view), stamp, terms.now);
             report.last = report.last.max(stamp);
         }
     }

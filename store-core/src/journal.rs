@@ -10,6 +10,13 @@ use crate::stamp::Stamp;
 ///
 /// Every call is made under the host's mutex and must not block on a disk: lock order is host table, host, log.
 pub trait Journal {
+    /// Called once for each piece of a message, before its first host is locked: makes room for records of at most `bytes`
+    /// bytes, shapes included. May block. False: nothing of the piece is to be taken.
+    fn make_room(&mut self, bytes: u64) -> bool {
+        let _ = bytes;
+        true
+    }
+
     /// Rows of a host that is loaded.
     fn rows(&mut self, host: &Host, state: &mut HostState, rows: &[Row]) -> Stamp;
 

@@ -1,7 +1,7 @@
 //! [`Record`]: what a frame of the log says.
 
 use crate::Timestamp;
-use crate::row::{Cells, Rows};
+use crate::row::{Cells, Row, Rows};
 use crate::shape::ShapeHash;
 use crate::wire::Cursor;
 
@@ -91,6 +91,44 @@ pub enum Record<'a> {
     /// The time that hosts had vouched for when this was written: `i64`. The rows themselves cannot say it: they do
     /// not tell times that senders wrote from those that our own clock put there.
     Vouched(Timestamp),
+}
+
+/// The greatest length of what a record is cut to, in bytes: what one message brings of a host may be longer.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes that a row takes at most besides its cells, and that each of its cells takes at most.
+const ROW_BYTES: usize = 23;
+const CELL_BYTES: usize = 8;
+
+const _: () = assert!(ROW_BYTES + 2 * crate::row::ROW_CELLS_MAX * CELL_BYTES <= RECORD_BYTES_MAX);
+
+/// Rows in pieces of which each fits into one record, in their order; mostly that is one.
+pub fn cut_rows(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    cut(rows, |row| ROW_BYTES + row.cells.len() * CELL_BYTES)
+}
+
+/// The same for samples that name their series.
+pub fn cut_samples(samples: &[RawSample]) -> impl Iterator<Item = &[RawSample]> {
+    cut(samples, |sample| {
+        let names: usize = sample.path.iter().map(|name| name.len() + 2).sum();
+        names + sample.metric.len() + 15
+    })
+}
+
+/// Pieces of at most [`RECORD_BYTES_MAX`], or of one item.
+fn cut<T>(items: &[T], bytes_of: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |item: &&T| {
+            bytes += bytes_of(item);
+            bytes <= RECORD_BYTES_MAX
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (piece, behind) = rest.split_at(count);
+        rest = behind;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// A frame whose payload is not what its kind says.
@@ -248,7 +286,7 @@ const MASK_LIST: u8 = 2;
 /// column numbers, u32 each.
 ///
 /// A row says its slot and anchor itself, so replay never decides anything.
-pub fn push_rows(out: &mut Vec<u8>, rows: &[crate::row::Row]) {
+pub fn push_rows(out: &mut Vec<u8>, rows: &[Row]) {
     for row in rows {
         out.extend_from_slice(&row.buffer.to_le_bytes());
         out.extend_from_slice(&row.slot.to_le_bytes());
@@ -384,7 +422,6 @@ fn words<'a>(cursor: &mut Cursor<'a>, count: usize) -> Option<&'a [[u8; 4]]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::Row;
 
     fn rows() -> Vec<Row> {
         let row = |buffer, slot, cells: &[(u32, f32)]| Row { buffer, anchor: 3, slot, cells: cells.to_vec() };
@@ -421,6 +458,29 @@ mod tests {
         }
         let whole = [1.0, -0.0, f32::MIN_POSITIVE, f32::NAN].map(f32::to_bits);
         assert_eq!(read, [Some((3, whole)), None, None, None, None]);
+    }
+
+    #[test]
+    fn rows_and_samples_are_cut_where_a_record_is_full_and_none_is_left_out() {
+        let row = |slot| Row { buffer: 0, anchor: 0, slot, cells: (0..500_000).map(|c| (c, 1.0)).collect() };
+        let rows: Vec<Row> = (0..10).map(row).collect();
+        let pieces: Vec<&[Row]> = cut_rows(&rows).collect();
+        assert_eq!(pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>(), [4, 4, 2]);
+        assert_eq!(pieces.concat(), rows);
+        let mut bytes = Vec::new();
+        push_rows(&mut bytes, pieces[0]);
+        assert!(bytes.len() <= RECORD_BYTES_MAX);
+        assert_eq!(cut_rows(&[]).count(), 0);
+
+        let name: Box<str> = "n".repeat(255).into();
+        let sample =
+            |time| RawSample { path: vec![name.clone(); 8].into(), metric: name.clone(), time, value: 1.0 };
+        let samples: Vec<RawSample> = (0..10_000).map(sample).collect();
+        let pieces: Vec<&[RawSample]> = cut_samples(&samples).collect();
+        assert_eq!((pieces.len(), pieces.concat().len()), (2, samples.len()));
+        let mut bytes = Vec::new();
+        Record::Samples { cluster: "c", host: "h", samples: pieces[0].to_vec() }.encode(&mut bytes);
+        assert!(bytes.len() <= RECORD_BYTES_MAX + 100, "{}", bytes.len());
     }
 
     #[test]

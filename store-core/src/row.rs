@@ -99,6 +99,10 @@ pub struct Rows {
 const ROWS_KEPT: usize = 1024;
 const CELLS_KEPT: usize = 1 << 15;
 
+/// Cells that a row is given before the next one of the same slot begins: a record holds whole rows, and a message may
+/// say one slot as often as it likes.
+pub const ROW_CELLS_MAX: usize = 1 << 18;
+
 impl Rows {
     /// Forgets all rows, and keeps the memory of as many as a common batch has.
     pub fn clear(&mut self) {
@@ -142,14 +146,16 @@ impl Rows {
         self.len == 0
     }
 
-    /// The row that cells of a slot are added to: the buffer's last one if that is the same slot, else a new one.
+    /// The row that cells of a slot are added to, at most [`ROW_CELLS_MAX`] at a time: the buffer's last one if that is
+    /// the same slot and has room, else a new one.
     pub fn row(&mut self, buffer: u16, anchor: Timestamp, slot: Timestamp) -> &mut Row {
         let at = usize::from(buffer);
         if at >= self.open.len() {
             self.open.resize(at + 1, usize::MAX);
         }
         let open = self.open[at];
-        if open < self.len && self.rows[open].slot == slot && self.rows[open].anchor == anchor {
+        let goes_on = |row: &Row| row.slot == slot && row.anchor == anchor && row.cells.len() < ROW_CELLS_MAX;
+        if open < self.len && goes_on(&self.rows[open]) {
             return &mut self.rows[open];
         }
         self.open[at] = self.len;

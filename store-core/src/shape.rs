@@ -69,6 +69,8 @@ pub struct Shape {
     columns: Vec<Column>,
     buffers: Vec<BufferShape>,
     hash: ShapeHash,
+    /// Length of the encoding.
+    encoded_bytes: usize,
 }
 
 /// Why bytes are not a shape.
@@ -97,7 +99,8 @@ impl Shape {
     /// The shape of a host of which nothing is known yet.
     pub fn empty(catalog: &Catalog) -> Self {
         let hash = ShapeHash([0; 16]);
-        let mut shape = Self { root: Level::default(), columns: Vec::new(), buffers: Vec::new(), hash };
+        let (root, columns, buffers) = (Level::default(), Vec::new(), Vec::new());
+        let mut shape = Self { root, columns, buffers, hash, encoded_bytes: 0 };
         shape.extend(catalog, &[], &[]);
         shape
     }
@@ -112,7 +115,8 @@ impl Shape {
         for column in added {
             self.push(column.path.as_ref().into(), column.metric, column.buffer);
         }
-        self.hash = Self::hash_of(&self.encode(catalog));
+        let encoded = self.encode(catalog);
+        (self.hash, self.encoded_bytes) = (Self::hash_of(&encoded), encoded.len());
     }
 
     /// This shape [with more](Self::extend) buffers and columns.
@@ -200,6 +204,11 @@ impl Shape {
         self.hash
     }
 
+    /// Length of the [encoding](Self::encode), in bytes.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded_bytes
+    }
+
     /// The tree, with the host itself at its root.
     pub fn root(&self) -> &Level {
         &self.root
@@ -281,6 +290,7 @@ impl Shape {
             columns: Vec::new(),
             buffers: Vec::new(),
             hash: Self::hash_of(bytes),
+            encoded_bytes: bytes.len(),
         };
         for _ in 0..buffers {
             let frequency_s = cursor.u32().ok_or(ShapeError::Length)?;

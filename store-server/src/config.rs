@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use self::check::Check;
 pub use crate::engine::{Aggregation, Cleanup, FileFormat, WalSync};
-use crate::engine::{EngineLimits, EngineOptions, LOG_SEGMENT_BYTES, MetricOption, OPEN_FILES};
+use crate::engine::{
+    EngineLimits, EngineOptions, LOG_BUFFER_BYTES, LOG_SEGMENT_BYTES, MetricOption, OPEN_FILES,
+};
 
 /// The file that is read if none is named and it exists.
 pub const DEFAULT_PATH: &str = "./config.json";
@@ -298,6 +300,7 @@ impl Config {
             min_free_bytes: store.min_free_bytes,
             max_wal_bytes: store.max_wal_bytes,
             log_segment_bytes: LOG_SEGMENT_BYTES,
+            log_buffer_bytes: LOG_BUFFER_BYTES,
             open_files_max: OPEN_FILES,
             wal_sync: store.wal_sync,
             wal_sync_interval: store.wal_sync_interval,

@@ -64,15 +64,16 @@ pub use ask::LastHosts;
 pub use ground::AtRisk;
 pub use jobs::{JobStatus, Watch};
 pub use options::{
-    Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_SEGMENT_BYTES, MetricOption,
-    OPEN_FILES, OpenError, WalSync,
+    Aggregation, Cleanup, EngineLimits, EngineOptions, FileFormat, LOG_BUFFER_BYTES, LOG_SEGMENT_BYTES,
+    MetricOption, OPEN_FILES, OpenError, WalSync,
 };
 pub use problems::Problem;
 pub use status::{MemoryStatus, Status};
-pub use write::{Taken, TryWrite};
+pub use write::{HELD_MAX, Taken, TryWrite};
 
 use self::background::Background;
 use self::ground::Ground;
+use self::heal::Heals;
 use self::horizon::Horizon;
 use self::jobs::Jobs;
 use self::on_disk::OnDisk;
@@ -119,6 +120,9 @@ pub struct Engine {
     time_noted: Mutex<Option<(u32, Timestamp)>>,
     /// Bytes of blocks that were sealed since the last save.
     sealed_bytes: AtomicUsize,
+    /// Whether what the log does not take is refused: memory holds all that it may.
+    memory_is_full: AtomicBool,
+    heals: Heals,
     last: Mutex<maintain::LastDone>,
     /// Tries to get below the memory cap. Held for the whole of one.
     relief: Mutex<maintain::Relief>,

@@ -14,6 +14,7 @@ use store_disk::{DiskFile, Lineage};
 
 use crate::error::CommitError;
 use crate::log::{Appended, LogOptions, Until};
+use crate::room::{Holes, Ledger};
 use crate::stats::Counters;
 use crate::{LogPos, format};
 
@@ -49,6 +50,10 @@ pub(crate) struct State {
     pub(crate) logged_end: u32,
     buffer: Vec<u8>,
     spare: Vec<u8>,
+    /// Who may append how much: see [`Ledger`].
+    pub(crate) room: Ledger,
+    /// What only memory holds although the log works: see [`pass`](State::pass).
+    pub(crate) holes: Holes,
     file: Option<Box<dyn DiskFile>>,
     busy: bool,
     sync_waiters: usize,
@@ -86,6 +91,23 @@ impl State {
         at
     }
 
+    /// A position for what only memory holds although the log works: behind the newest frame and before the next one.
+    /// That is inside of the newest frame, where none begins: who has seen it has not seen the next frame.
+    pub(crate) fn pass(&mut self) -> LogPos {
+        let at = LogPos::new(self.segment, self.end - 1);
+        // A heal logs it anyway, once it begins.
+        if self.mode != Mode::Degraded {
+            self.holes.add(at);
+        }
+        self.counters.unlogged_frames += 1;
+        at
+    }
+
+    /// Whether there is something to write, and nobody who does.
+    pub(crate) fn can_be_led(&self) -> bool {
+        self.mode == Mode::Healthy && !self.busy && !self.buffer.is_empty()
+    }
+
     /// Positions for `count` frames that are not logged. They stop growing where 32 bits end, after some days of
     /// that; equal positions are harmless there, for no row of them is in the log.
     fn unlogged(&mut self, count: usize) -> Appended {
@@ -99,7 +121,8 @@ impl State {
 
     /// Whether the frame at `position` is on disk for certain: in a segment of an earlier process, or synced.
     pub(crate) fn is_synced(&self, position: LogPos) -> bool {
-        position < self.first || position < self.synced && !self.is_lost(position)
+        let was_written = position < self.first || position < self.synced && !self.is_lost(position);
+        was_written && !self.holes.contains(position)
     }
 
     fn is_lost(&self, position: LogPos) -> bool {
@@ -117,6 +140,7 @@ impl State {
         self.busy = false;
         self.file = None;
         self.buffer = Vec::new();
+        self.room.given_up();
         // What was written and not synced may be dropped from the page cache by the failed sync.
         self.written = self.synced;
         self.counters.poisoned_segments += 1;
@@ -204,6 +228,8 @@ impl Core {
             logged_end: at.offset(),
             buffer: Vec::new(),
             spare: Vec::new(),
+            room: Ledger::default(),
+            holes: Holes::default(),
             file,
             busy: false,
             sync_waiters: 0,
@@ -233,7 +259,7 @@ impl Core {
     }
 
     /// [`wait`](Self::wait), but not beyond `until`; `None` once that has passed.
-    fn wait_until<'a>(
+    pub(crate) fn wait_until<'a>(
         &self,
         mut state: MutexGuard<'a, State>,
         until: Instant,
@@ -245,18 +271,26 @@ impl Core {
         Some(state)
     }
 
-    fn tell(&self, state: &State) {
+    pub(crate) fn tell(&self, state: &State) {
         if state.waiters > 0 {
             self.changed.notify_all();
         }
     }
 
-    pub(crate) fn append(&self, segment: u32, entries: &[(u8, &[u8])]) -> Appended {
+    /// Appends entries; what `reserved` has room for counts against the limit of the buffer.
+    pub(crate) fn append(
+        &self,
+        segment: u32,
+        entries: &[(u8, &[u8])],
+        reserved: Option<&mut u64>,
+    ) -> Appended {
         assert!(!entries.is_empty(), "nothing to append");
         let mut bytes = 0;
         for (kind, payload) in entries {
             assert!(*kind >= format::KIND_USER_MIN, "kind {kind} is the log's own");
-            assert!(payload.len() <= frame::PAYLOAD_BYTES_MAX, "a payload of {} bytes", payload.len());
+            if payload.len() > frame::PAYLOAD_BYTES_MAX {
+                return Appended::TooLong;
+            }
             bytes += (payload.len() + OVERHEAD_BYTES) as u64;
         }
         let mut state = self.lock();
@@ -267,12 +301,14 @@ impl Core {
         if state.mode == Mode::Degraded {
             return state.unlogged(entries.len());
         }
-        let full = u64::from(state.end) + bytes > u64::from(format::SEGMENT_BYTES_LIMIT);
-        if full || state.buffer.len() as u64 + bytes > self.options.buffer_bytes_max {
-            let what = if full { "the segment is full" } else { "the buffer is full" };
-            state.give_up(format!("{what} and nothing takes it to the disk"));
-            self.tell(state);
-            return state.unlogged(entries.len());
+        if u64::from(state.end) + bytes > u64::from(u32::MAX) {
+            // A thousand million bytes beyond where room ends: only what reserves none comes here. It is in memory
+            // alone then, until all is logged again.
+            let at = state.pass();
+            return Appended::At { first: at, last: at, logged: false };
+        }
+        if let Some(reserved) = reserved {
+            state.room.append(reserved, bytes);
         }
         let first = state.end_pos();
         let mut last = first;
@@ -346,6 +382,12 @@ impl Core {
         }
     }
 
+    /// Writes everything appended so far, also while relogging.
+    pub(crate) fn write_out(&self) -> Result<(), CommitError> {
+        let state = self.idle()?;
+        self.lead(state, false).map(drop)
+    }
+
     /// Writes and syncs everything appended so far, also while relogging.
     pub(crate) fn drain(&self) -> Result<(), CommitError> {
         let state = self.idle()?;
@@ -362,7 +404,7 @@ impl Core {
     }
 
     /// One turn of the leader. Nobody else leads, and the mode is not degraded.
-    fn lead<'a>(
+    pub(crate) fn lead<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         sync: bool,
@@ -408,6 +450,8 @@ impl Core {
         state.lose_unsynced(LogPos::new(number, 0));
         state.begin(number, format::seed(self.lineage, number));
         state.mode = Mode::Relogging;
+        // All of it is logged again now.
+        state.holes = Holes::default();
         state.file = Some(file);
         state.written = LogPos::new(number, FIRST_END);
         state.synced = state.written;
@@ -421,6 +465,7 @@ impl Core {
             return Err(CommitError::Degraded);
         }
         state.mode = Mode::Healthy;
+        self.tell(&state);
         Ok(())
     }
 
@@ -436,6 +481,7 @@ impl Core {
 
 impl State {
     fn take_buffer(&mut self) -> Vec<u8> {
+        self.room.taken();
         std::mem::replace(&mut self.buffer, std::mem::take(&mut self.spare))
     }
 }
@@ -458,6 +504,7 @@ impl<'a> Turn<'a> {
             if state.epoch != self.epoch {
                 return Err(CommitError::Degraded);
             }
+            state.room.written();
             bytes.clear();
             if bytes.capacity() <= SPARE_BYTES_MAX {
                 state.spare = bytes;
@@ -551,7 +598,8 @@ mod tests {
         let core = degraded_at(u32::MAX - 3);
         let mut last = LogPos::ZERO;
         for _ in 0..4 {
-            let Appended::At { first, last: end, logged: false } = core.append(3, &[(16, b"a"), (16, b"b")])
+            let Appended::At { first, last: end, logged: false } =
+                core.append(3, &[(16, b"a"), (16, b"b")], None)
             else {
                 panic!("logged")
             };
@@ -609,7 +657,7 @@ mod tests {
         let at = LogPos::new(3, FIRST_END);
         let file: Box<dyn DiskFile> = Box::new(Accepting);
         let core = Core::new("/log".into(), Lineage([0; 16]), LogOptions::default(), at, Some(file), at);
-        let append = || match core.append(3, &[(16, b"a")]) {
+        let append = || match core.append(3, &[(16, b"a")], None) {
             Appended::At { last, logged: true, .. } => last,
             other => panic!("{other:?}"),
         };

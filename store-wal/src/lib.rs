@@ -60,6 +60,13 @@
 //! commits fail at once. [`Log::heal_begin`] opens a new segment; the caller appends everything that is not
 //! durable elsewhere; [`Log::heal_finish`] syncs it, and from then on commits succeed.
 //!
+//! # Room
+//!
+//! The buffer is bounded, and a log that is full does not give itself up: who appends what comes from outside
+//! [reserves](Log::reserve) room before it takes a lock that others need, and waits there. Who finds none may keep what it has
+//! in memory alone ([`Log::pass`]) and append it later ([`Log::fill_holes`]). What is logged again after an error needs
+//! no room, and makes some itself ([`Log::relieve`]).
+//!
 //! # Limits
 //!
 //! Payloads of at most 256 MiB; segments ask to be left at [`LogOptions::segment_bytes_max`] and end at 3 GiB; 4·10⁹
@@ -91,6 +98,7 @@ mod log;
 mod position;
 mod reader;
 mod replay;
+mod room;
 mod scan;
 mod segments;
 mod stats;
@@ -101,5 +109,6 @@ pub use crate::log::{Appended, Log, LogOptions, Retired, Until};
 pub use crate::position::LogPos;
 pub use crate::reader::{FrameReader, FrameWalk};
 pub use crate::replay::{DamagedRange, ReplayReport, Unreadable, replay};
+pub use crate::room::{Room, RoomFor};
 pub use crate::scan::{Foreign, ForeignKind, Found, Given, scan, set_aside, sync_found};
 pub use crate::stats::LogStats;

@@ -24,7 +24,7 @@ const _: () = assert!(UNOPENED_OFFSET > format::SEGMENT_BYTES_LIMIT);
 pub struct LogOptions {
     /// A segment of at least so many bytes asks to be left for the next one ([`Log::needs_switch`]).
     pub segment_bytes_max: u64,
-    /// Frames that wait to be written: beyond so many bytes the log becomes degraded, because the disk hangs.
+    /// Frames that wait to be written: beyond so many bytes there is no [room](Log::reserve) for more.
     pub buffer_bytes_max: u64,
 }
 
@@ -58,6 +58,8 @@ pub enum Appended {
     },
     /// The segment named by the caller is not the current one: this is. Nothing was appended.
     NewSegment(u32),
+    /// A payload is longer than [`PAYLOAD_BYTES_MAX`](store_disk::frame::PAYLOAD_BYTES_MAX). Nothing was appended.
+    TooLong,
 }
 
 /// What [`Log::retire`] did.
@@ -83,7 +85,7 @@ pub struct Retired {
 /// disk works), then the mutex of `core` (memory only).
 #[derive(Debug)]
 pub struct Log {
-    core: Core,
+    pub(crate) core: Core,
     segments: Mutex<Segments>,
 }
 
@@ -146,11 +148,13 @@ impl Log {
     /// Copies into a buffer and never waits for the disk; [`commit`](Log::commit) makes it durable. All of the
     /// entries stand in one segment, none if it is another one.
     ///
+    /// Whoever appends what comes from outside [reserves](Log::reserve) room before; this takes anything, and is for what
+    /// is logged again.
+    ///
     /// # Panics
-    /// If there are no entries, a kind is below [`KIND_USER_MIN`](format::KIND_USER_MIN), or a payload is longer than
-    /// [`PAYLOAD_BYTES_MAX`](store_disk::frame::PAYLOAD_BYTES_MAX).
+    /// If there are no entries, or a kind is below [`KIND_USER_MIN`](format::KIND_USER_MIN).
     pub fn append(&self, segment: u32, entries: &[(u8, &[u8])]) -> Appended {
-        self.core.append(segment, entries)
+        self.core.append(segment, entries, None)
     }
 
     /// Waits until everything up to and including the frame at `position` is durable, in the sense of `until`.
@@ -333,6 +337,7 @@ impl Log {
             degradations: counters.degradations,
             degraded: state.mode != Mode::Healthy,
             relogging: state.mode == Mode::Relogging,
+            holes: !state.holes.is_empty(),
             segments: counters.segments,
             retained_bytes: counters.retained_before_bytes
                 + match (state.opened, state.mode) {

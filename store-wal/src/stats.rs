@@ -52,6 +52,8 @@ pub struct LogStats {
     pub degraded: bool,
     /// A heal has begun and not finished.
     pub relogging: bool,
+    /// Something is only in memory, because there was no room, and was not logged since.
+    pub holes: bool,
     /// Segments on disk.
     pub segments: u64,
     /// Their length in bytes, what is still buffered for the last one included.

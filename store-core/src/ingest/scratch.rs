@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::{Entry, Place, Unresolved};
 use crate::host::{Host, HostState, Sample};
+use crate::journal::Journal;
 use crate::metric::Catalog;
 use crate::record::RawSample;
 use crate::resolver::Target;
@@ -39,6 +40,12 @@ const TEXT_KEPT: usize = 1 << 12;
 /// Samples of more moments than this may concern as many blocks.
 const MOMENTS_MAX: usize = 16;
 
+/// Bytes of a record for one sample in a row of its own, for the names of a series beside their letters, and for a host:
+/// its name, its cluster, and the frame.
+const SAMPLE_BYTES: usize = 40;
+const SERIES_BYTES: usize = 16;
+const HOST_BYTES: usize = 640;
+
 impl Scratch {
     /// Forgets the last piece.
     pub(super) fn clear(&mut self) {
@@ -71,6 +78,24 @@ impl Scratch {
             (a.host, a.time) != (b.host, b.time)
         });
         changes.count() < MOMENTS_MAX && !self.hosts.iter().any(|host| host.is_locked())
+    }
+
+    /// Whether the journal has room for what was read. Asked before the first host is locked.
+    pub(super) fn has_room(&self, journal: &mut dyn Journal) -> bool {
+        self.entries.is_empty() || journal.make_room(self.record_bytes())
+    }
+
+    /// Bytes that the records of these samples take at most: each in a row of its own, each new one with its names, and
+    /// the shape of each host twice, as each segment says it.
+    fn record_bytes(&self) -> u64 {
+        let names_of = |series: &Unresolved| {
+            let path: usize = series.path.iter().map(|name| name.len() + SERIES_BYTES).sum();
+            path + series.metric.name.len() + SERIES_BYTES
+        };
+        // Each as itself, and in both copies of a shape that is new.
+        let names: usize = self.unresolved.iter().map(names_of).sum::<usize>() * 3;
+        let hosts: usize = self.hosts.iter().map(|host| HOST_BYTES + 2 * host.shape_bytes()).sum();
+        (self.entries.len() * SAMPLE_BYTES + hosts + names) as u64
     }
 
     /// Bytes on the heap, without the letters of names.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use store_core::Timestamp;
 use store_core::block::BlockState;
+use store_core::buffer::Relog;
 use store_core::health;
 use store_core::metric::Aggregation;
 use store_core::query::Reader;
@@ -38,10 +39,12 @@ fn restarted(old: &Store, frequency_s: u32, sealed: bool) -> Store {
             }
         } else {
             let mut rows: Vec<Row> = Vec::new();
-            buffer.relog(|of_piece| {
+            let mut keep = |of_piece: &[Row]| {
                 rows.extend_from_slice(of_piece);
-                Stamp(1)
-            });
+                Stamp::MAX
+            };
+            let (all, mut progress) = (Stamp::ZERO..Stamp::MAX, Relog::default());
+            while buffer.relog(&all, &mut progress, &mut keep) {}
             host.apply(&mut state, rows.iter().map(Row::view), Stamp(1), 0);
         }
     }

@@ -10,4 +10,5 @@ mod ingest;
 mod lines;
 mod model;
 mod pieces;
+mod relog;
 mod support;

@@ -43,7 +43,8 @@ pub enum Durability {
     Kept,
     /// The samples are only in memory.
     Memory,
-    /// Nothing: mode `always` and the log does not work.
+    /// Nothing: the log does not work, and the mode is `always` or memory holds all that it may. Mostly nothing was
+    /// applied.
     Unavailable,
 }
 

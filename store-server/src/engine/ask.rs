@@ -168,6 +168,8 @@ impl Engine {
         for selector in selectors {
             let path: Vec<&str> = selector.iter().skip(2).map(String::as_str).collect();
             for host in self.selected(selector) {
+                // Of many hosts that is much. An error is of the log, and seen below.
+                self.log.relieve().ok();
                 let mut state = host.lock();
                 let mut columns = Vec::new();
                 if let Some(level) = state.shape().root().descend(path.iter().copied()) {
@@ -186,7 +188,8 @@ impl Engine {
         // What is hidden now stays hidden: the answer waits for the log as that of a write does.
         // What an earlier process logged was replayed: it is in the log.
         let earlier = earlier.map(position).filter(|position| *position >= self.began);
-        let is_in_memory = earlier.is_some() && self.until().is_none() && self.log.is_degraded();
+        let is_in_memory = earlier
+            .is_some_and(|at| self.log.is_hole(at) || self.until().is_none() && self.log.is_degraded());
         match self.acknowledge(Records::of(&scribe).and(earlier, is_in_memory)) {
             Durability::Unavailable => Err(FreeError::Unlogged),
             durability => Ok(Freed { count, durability }),

@@ -237,7 +237,7 @@ impl Engine {
             return Saved::default();
         }
         let is_ready = self.waiting.phase() == Phase::Ready;
-        if self.log.is_degraded() {
+        if self.log.is_degraded() || self.log.has_holes() {
             // Files first: they take less room than the log does.
             if is_ready {
                 self.seal(Seal::All);

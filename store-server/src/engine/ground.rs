@@ -177,14 +177,16 @@ impl Engine {
         memory.head_bytes + memory.unsaved_block_bytes
     }
 
-    /// What a kill would cost: nothing while the log works.
+    /// What a kill would cost: nothing while the log works and has had room for everything.
     pub fn at_risk(&self) -> AtRisk {
-        if !self.log.is_degraded() {
+        if self.log_has_all() {
             return AtRisk::default();
         }
         // Of a directory that is gone nobody knows what is still in its log.
         let lost = self.ground.lost().is_some();
-        let is_kept = |stamp: Stamp| !lost && self.log.is_synced(position(stamp));
+        let works = !self.log.is_degraded();
+        let is_logged = |at| if works { !self.log.is_hole(at) } else { self.log.is_synced(at) };
+        let is_kept = |stamp: Stamp| !lost && is_logged(position(stamp));
         let mut at_risk = AtRisk::default();
         for host in self.store.all_hosts() {
             if let Some(rows) = rows_at_risk(&host.lock(), &is_kept) {
@@ -202,8 +204,14 @@ impl Engine {
             Phase::Indexing => "loading; ".to_owned(),
             Phase::Loading => format!("loading, {} hosts to go; ", self.waiting.left()),
         };
-        if !self.log.is_degraded() {
+        if self.log_has_all() {
             return format!("{loading}all that is acknowledged is kept");
+        }
+        if !self.log.is_degraded() {
+            let at_risk = self.at_risk();
+            return format!(
+                "{loading}DEGRADED, the disk is slow and the log had no room; only in memory: {at_risk}"
+            );
         }
         let why = self.ground.lost().or_else(|| self.log.stats().last_error);
         let why = why.unwrap_or_else(|| "it was never opened".to_owned());
@@ -212,7 +220,12 @@ impl Engine {
 
     /// Whether everything is loaded, and what is acknowledged is kept.
     pub(super) fn is_sound(&self) -> bool {
-        self.waiting.phase() == Phase::Ready && !self.log.is_degraded()
+        self.waiting.phase() == Phase::Ready && self.log_has_all()
+    }
+
+    /// Whether the log works, and nothing was taken without it that it still lacks.
+    fn log_has_all(&self) -> bool {
+        !self.log.is_degraded() && !self.log.has_holes()
     }
 }
 

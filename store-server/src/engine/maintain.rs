@@ -106,9 +106,10 @@ impl Engine {
 
     fn maintain(&self, now: Timestamp) {
         let may_log = self.look_around(now);
-        if may_log && self.log.is_degraded() {
+        if may_log {
             self.heal();
         }
+        self.heed_memory_while_degraded();
         if may_log
             && self.log.needs_switch()
             && let Err(e) = self.log.switch()
@@ -351,6 +352,16 @@ impl Engine {
             }
         }
         left
+    }
+
+    /// What is in memory alone is bounded by the cap, too: beyond it messages are refused that the log does not take.
+    fn heed_memory_while_degraded(&self) {
+        let cap = self.options.memory_cap_bytes;
+        let alone = cap > 0 && (self.log.is_degraded() || self.log.has_holes());
+        let is_full = alone && self.memory().total_bytes > cap;
+        if is_full != self.memory_is_full.swap(is_full, Ordering::Relaxed) && is_full {
+            tracing::error!(cap, "memory is at its cap and the log does not work: messages are refused");
+        }
     }
 
     /// Drops blocks on the heap that are older than so many quarters of what is kept, and in a file. What could not be

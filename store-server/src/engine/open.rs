@@ -21,6 +21,7 @@ use store_wal::{ForeignKind, Found, Log, LogOptions};
 use super::answer::CleanupReport;
 use super::background::Background;
 use super::ground::{self, Ground};
+use super::heal::Heals;
 use super::horizon::{FoundTime, Horizon};
 use super::jobs::Jobs;
 use super::lineage::Origin;
@@ -95,8 +96,10 @@ impl Engine {
             }
         }
         report_foreign(&counters, &found, lineage);
-        let log_options =
-            LogOptions { segment_bytes_max: options.log_segment_bytes, ..LogOptions::default() };
+        let log_options = LogOptions {
+            segment_bytes_max: options.log_segment_bytes,
+            buffer_bytes_max: options.log_buffer_bytes,
+        };
         let opened = Log::open(
             Arc::clone(&log_disk),
             log_dir.clone(),
@@ -157,6 +160,8 @@ impl Engine {
             horizon,
             time_noted: Mutex::default(),
             sealed_bytes: AtomicUsize::new(0),
+            heals: Heals::default(),
+            memory_is_full: AtomicBool::new(false),
             last: Mutex::new(maintain::LastDone::default()),
             relief: Mutex::default(),
             background: Background::default(),

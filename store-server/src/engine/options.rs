@@ -72,6 +72,9 @@ pub struct EngineLimits {
 /// Bytes after which the log goes on to its next segment, unless somebody says otherwise.
 pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Bytes of records that may wait to be written to the log, unless somebody says otherwise.
+pub const LOG_BUFFER_BYTES: u64 = 512 << 20;
+
 /// Block files that are kept open for appending, unless somebody says otherwise.
 pub const OPEN_FILES: usize = 4096;
 
@@ -99,6 +102,9 @@ pub struct EngineOptions {
     pub max_wal_bytes: u64,
     /// Bytes after which the log goes on to its next segment.
     pub log_segment_bytes: u64,
+    /// Bytes of records that may wait to be written to the log: beyond that messages wait, before anything of them is
+    /// taken.
+    pub log_buffer_bytes: u64,
     /// Block files that are kept open for appending, > 0: of more hosts than that each save begins a new file.
     pub open_files_max: usize,
     /// When a write is answered.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use store_core::Timestamp;
 use store_core::host::{Host, HostState};
@@ -11,7 +12,7 @@ use store_core::record::{self, RawSample, Record, kind};
 use store_core::row::Row;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
-use store_wal::{Appended, Log, LogPos};
+use store_wal::{Appended, Log, LogPos, Room, RoomFor};
 
 /// How often a segment says a shape: one rotten frame must not cost the rows of every host that looks like that.
 const SHAPE_COPIES: u8 = 2;
@@ -57,13 +58,46 @@ pub(super) struct Scribe<'a> {
     announced: &'a Announced,
     catalog: &'a Catalog,
     payload: Vec<u8>,
+    /// Bytes of all payloads so far.
+    bytes: u64,
     last: Option<LogPos>,
     unlogged: bool,
+    admission: Admission,
+    room: Option<Room<'a>>,
+}
+
+/// How records of a message come into the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Admission {
+    /// Without asking: few, or logged again.
+    Free,
+    /// With room that is there now, or not at all.
+    AtOnce(RoomFor),
+    /// With room that is waited for until then. Where there is none then, `or_pass`: they are kept in memory alone.
+    Until { when: Instant, what: RoomFor, or_pass: bool },
+    /// There was no room: they are in memory alone.
+    Passed,
 }
 
 impl<'a> Scribe<'a> {
     pub(super) fn new(log: &'a Log, announced: &'a Announced, catalog: &'a Catalog) -> Self {
-        Self { log, announced, catalog, payload: Vec::new(), last: None, unlogged: false }
+        Self {
+            log,
+            announced,
+            catalog,
+            payload: Vec::new(),
+            bytes: 0,
+            last: None,
+            unlogged: false,
+            admission: Admission::Free,
+            room: None,
+        }
+    }
+
+    /// The same for a message, which asks for room first.
+    pub(super) fn admitted(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
     }
 
     /// The position of the newest record, if there was one.
@@ -71,9 +105,19 @@ impl<'a> Scribe<'a> {
         self.last
     }
 
+    /// Length of all records so far, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether a record is only in memory, because the log is degraded.
     pub(super) fn is_unlogged(&self) -> bool {
         self.unlogged
+    }
+
+    /// What was only in memory so far was logged again.
+    pub(super) fn was_healed(&mut self) {
+        self.unlogged = false;
     }
 
     /// Rows of a host, numbered by `shape`.
@@ -121,6 +165,13 @@ impl<'a> Scribe<'a> {
         self.append(kind::NAMED_ROWS, None)
     }
 
+    fn noted(&mut self, at: LogPos, logged: bool) -> Stamp {
+        self.bytes += self.payload.len() as u64;
+        self.unlogged |= !logged;
+        self.last = self.last.max(Some(at));
+        stamp(at)
+    }
+
     /// Appends `payload` as one frame, behind the shape that it is numbered by. Rows mostly follow one another, and
     /// the next ones bring the second copy; behind floors nobody may come.
     fn append(&mut self, kind: u8, shape: Option<&Shape>) -> Stamp {
@@ -137,17 +188,20 @@ impl<'a> Scribe<'a> {
                 entries.extend((0..copies).map(|_| (kind::SHAPE, &encoded[..])));
             }
             entries.push((kind, &self.payload));
-            match self.log.append(segment, &entries) {
+            let appended = match (&self.admission, &mut self.room) {
+                (Admission::Passed, _) => Appended::TooLong,
+                (_, Some(room)) => room.append(segment, &entries),
+                (_, None) => self.log.append(segment, &entries),
+            };
+            match appended {
                 Appended::At { last, logged, .. } => {
-                    if let Some(shape) = shape.filter(|_| copies > 0) {
+                    if let Some(shape) = shape.filter(|_| copies > 0 && logged) {
                         let mut announced = self.announced.lock();
                         if announced.number == segment {
                             announced.shapes.entry(shape.hash()).or_default().copies += copies;
                         }
                     }
-                    self.unlogged |= !logged;
-                    self.last = self.last.max(Some(last));
-                    return stamp(last);
+                    return self.noted(last, logged);
                 }
                 Appended::NewSegment(number) => {
                     let mut announced = self.announced.lock();
@@ -155,12 +209,31 @@ impl<'a> Scribe<'a> {
                         *announced = Segment { number, shapes: HashMap::new() };
                     }
                 }
+                // There was no room, or a shape is longer than any frame, which none of ours is.
+                Appended::TooLong => return self.noted(self.log.pass(), false),
             }
         }
     }
 }
 
 impl Journal for Scribe<'_> {
+    fn make_room(&mut self, bytes: u64) -> bool {
+        // Of the last piece, before somebody waits: it may be all there is.
+        self.room = None;
+        match self.admission {
+            Admission::Free | Admission::Passed => return true,
+            Admission::AtOnce(what) => self.room = self.log.try_reserve(bytes, what),
+            Admission::Until { when, what, or_pass } => {
+                self.room = self.log.reserve(bytes, what, when);
+                if self.room.is_none() && or_pass {
+                    self.admission = Admission::Passed;
+                    return true;
+                }
+            }
+        }
+        self.room.is_some()
+    }
+
     fn rows(&mut self, host: &Host, state: &mut HostState, rows: &[Row]) -> Stamp {
         let shape = std::sync::Arc::clone(state.shape());
         if self.is_said_by_names(&shape, rows) {

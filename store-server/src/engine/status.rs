@@ -262,7 +262,7 @@ pub struct Start {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LogStatus {
-    /// Nothing is logged at the moment.
+    /// Nothing is logged at the moment, or something is in memory alone because there was no room.
     pub degraded: bool,
     /// The present segment.
     pub segment: u32,
@@ -413,7 +413,7 @@ impl Engine {
             lines: counters.lines(),
             start: counters.start(),
             log: LogStatus {
-                degraded: log.degraded,
+                degraded: log.degraded || log.holes,
                 segment: self.log.segment(),
                 start: self.log.start().to_string(),
                 end: self.log.end().to_string(),

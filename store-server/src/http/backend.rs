@@ -3,6 +3,7 @@
 //! A trait, so that the routes can be tested against a store that does as it is told: fails, loads, loses its log.
 
 use std::fmt::Debug;
+use std::time::Instant;
 
 use crate::engine::{
     DebugError, Engine, FreeError, Freed, HealthAnswer, LastHosts, ReadError, ReadRequest, Series, Taken,
@@ -13,6 +14,13 @@ use crate::engine::{
 #[expect(missing_docs, clippy::missing_errors_doc, reason = "described at Engine")]
 pub trait Store: Send + Sync + Debug {
     fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport;
+    /// Until when a message that comes now may wait for the log.
+    fn held_until(&self) -> Instant {
+        Instant::now()
+    }
+    fn write_until(&self, body: &[u8], default_cluster: Option<&str>, _when: Instant) -> WriteReport {
+        self.write(body, default_cluster)
+    }
     fn try_write(&self, _body: &[u8], _default_cluster: Option<&str>) -> TryWrite {
         TryWrite::Busy
     }
@@ -39,6 +47,12 @@ pub trait Store: Send + Sync + Debug {
 impl Store for Engine {
     fn write(&self, body: &[u8], default_cluster: Option<&str>) -> WriteReport {
         Engine::write(self, body, default_cluster)
+    }
+    fn held_until(&self) -> Instant {
+        Engine::held_until(self)
+    }
+    fn write_until(&self, body: &[u8], default_cluster: Option<&str>, when: Instant) -> WriteReport {
+        Engine::write_until(self, body, default_cluster, when)
     }
     fn try_write(&self, body: &[u8], default_cluster: Option<&str>) -> TryWrite {
         Engine::try_write(self, body, default_cluster)

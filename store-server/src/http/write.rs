@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -41,10 +42,12 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resu
 /// Long ones are decompressed and parsed by no more threads than there are processors, so that however many come a
 /// common one still gets its turn.
 async fn take(app: &Arc<App>, sent: Sent, cluster: Option<String>) -> Result<WriteReport, ApiError> {
+    // From here on, whoever is before it in the queue: a message waits once.
+    let when = app.store.held_until();
     let body = match sent.open_here(app)? {
         Opened::Short(body) => body,
         Opened::Long(sent) => {
-            let write = move |app: &App| write_counted(app, sent.open(app)?, cluster.as_deref());
+            let write = move |app: &App| write_counted(app, sent.open(app)?, cluster.as_deref(), when);
             return app.call(|app| &app.long_bodies, write).await?;
         }
     };
@@ -60,14 +63,19 @@ async fn take(app: &Arc<App>, sent: Sent, cluster: Option<String>) -> Result<Wri
             TryWrite::Busy => {}
         }
     }
-    app.call(|app| &app.writes, move |app| write_counted(app, body, cluster.as_deref())).await?
+    app.call(|app| &app.writes, move |app| write_counted(app, body, cluster.as_deref(), when)).await?
 }
 
 /// Takes a message on a thread that may block, of which there may be many: so what it needs is counted.
-fn write_counted(app: &App, mut body: Received, cluster: Option<&str>) -> Result<WriteReport, ApiError> {
+fn write_counted(
+    app: &App,
+    mut body: Received,
+    cluster: Option<&str>,
+    when: Instant,
+) -> Result<WriteReport, ApiError> {
     let lines = memchr_iter(b'\n', body.bytes()).count() + 1;
     body.count_work(lines.saturating_mul(LINE_BYTES).min(PIECE_BYTES_MAX))?;
-    Ok(app.store.write(body.bytes(), cluster))
+    Ok(app.store.write_until(body.bytes(), cluster, when))
 }
 
 /// What the sender is told.
@@ -92,13 +100,14 @@ fn answer(report: &WriteReport) -> Response {
 }
 
 fn what_is_not_kept(report: &WriteReport) -> String {
-    let mut text = "the log cannot be written, and wal-sync \"always\" promises that it is".to_owned();
-    if let Some(lines) = report.stopped_behind {
-        let taken =
-            format!(": the first {lines} lines are in memory alone, and those behind them were not taken");
-        text.push_str(&taken);
+    let why = "the log cannot be written, and nothing less may be promised";
+    match report.stopped_behind {
+        None => why.to_owned(),
+        Some(0) => format!("{why}: no line was taken"),
+        Some(lines) => format!(
+            "{why}: the first {lines} lines are in memory and may be there alone, and those behind them were not taken"
+        ),
     }
-    text
 }
 
 fn what_is_bad(report: &WriteReport) -> String {

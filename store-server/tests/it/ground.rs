@@ -30,10 +30,10 @@ fn site(mode: WalSync) -> Site {
     Site::new().with(|options| options.wal_sync = mode)
 }
 
-/// Writes one sample; what the answer promises.
+/// Writes one sample; what the answer promises. One that is refused is mostly not taken either.
 fn write(engine: &Engine, value: i64, time: i64) -> Durability {
     let report = engine.write(line("load", value, time).as_bytes(), None);
-    assert_eq!(report.good, 1);
+    assert!(report.good == 1 || report.durability == Durability::Unavailable);
     report.durability
 }
 
@@ -58,9 +58,11 @@ fn a_directory_that_is_removed_is_noticed_and_when_it_is_back_all_that_memory_ho
         assert_eq!(write(&engine, 6, T + 50), nothing_kept(mode), "{mode:?}");
         let status = engine.status();
         assert!(!status.ready && status.loaded && status.log.degraded, "{mode:?}");
+        // In mode `always` nothing is applied while the log does not work.
+        let is_applied = mode != WalSync::Always;
         assert_eq!(
             status.at_risk,
-            AtRisk { hosts: 1, rows: 6 },
+            AtRisk { hosts: 1, rows: 5 + u64::from(is_applied) },
             "{mode:?}: nobody knows what became of the log"
         );
         assert!(status.condition.contains("was removed, renamed or unmounted"), "{}", status.condition);
@@ -73,7 +75,9 @@ fn a_directory_that_is_removed_is_noticed_and_when_it_is_back_all_that_memory_ho
         assert!(status.ready && status.at_risk.is_nothing(), "{mode:?}: {}", status.condition);
         engine.sync_log().unwrap();
         drop(engine);
-        assert_eq!(values(&site.killed().start(), "h", "load"), filled(T, 10, 7, 1), "{mode:?}");
+        let mut expected = filled(T, 10, 7, 1);
+        expected.retain(|time, _| is_applied || *time != T + 50);
+        assert_eq!(values(&site.killed().start(), "h", "load"), expected, "{mode:?}");
     }
 }
 

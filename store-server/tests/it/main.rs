@@ -10,6 +10,7 @@ mod damage;
 mod free;
 mod golden;
 mod ground;
+mod heal;
 mod http;
 mod identity;
 mod known_hosts;

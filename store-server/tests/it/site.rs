@@ -51,6 +51,7 @@ impl Site {
             min_free_bytes: None,
             max_wal_bytes: 0,
             log_segment_bytes: 1 << 20,
+            log_buffer_bytes: 64 << 20,
             open_files_max: 8,
             wal_sync: WalSync::Write,
             wal_sync_interval: Duration::from_secs(1),

@@ -219,25 +219,6 @@ fn a_heal_may_take_more_than_one_segment() {
 }
 
 #[test]
-fn a_disk_that_takes_nothing_fills_the_buffer_to_its_limit_and_no_further() {
-    let disk = new_disk();
-    let log =
-        open_with(Arc::new(disk.clone()), LogOptions { buffer_bytes_max: 1000, ..LogOptions::default() });
-    for _ in 0..10 {
-        append(&log, &[0; 84]);
-    }
-    assert_eq!(log.stats().buffered_bytes, 1000);
-    let Appended::At { logged: false, .. } = log.append(1, &[(KIND, b"")]) else {
-        panic!("beyond the limit")
-    };
-    assert!(log.is_degraded());
-    assert_eq!(log.stats().buffered_bytes, 0);
-    log.heal_begin().unwrap();
-    log.heal_finish().unwrap();
-    append(&log, &[0; 84]);
-}
-
-#[test]
 fn what_was_found_and_cannot_be_synced_is_an_error_after_all_were_tried() {
     let disk = new_disk();
     for _ in 0..3 {

@@ -164,6 +164,7 @@ fn nothing_acknowledged_is_lost_among_threads_that_switch_retire_break_and_heal(
                                     break position;
                                 }
                                 Appended::NewSegment(current) => segment = current,
+                                Appended::TooLong => panic!("eight bytes"),
                             }
                         }
                     };

@@ -13,5 +13,6 @@ mod positions;
 mod reader;
 mod real_disk;
 mod retire;
+mod room;
 mod support;
 mod switch;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use store_core::Timestamp;
 use store_core::block::{Block, BlockState};
+use store_core::buffer::Relog;
 use store_core::host::{Host, HostState};
 use store_core::ingest::Terms;
 use store_core::journal::Journal;
@@ -230,7 +231,9 @@ impl Real {
         self.with_host(|real, host, state| {
             let shape = Arc::clone(state.shape());
             for buffer in state.buffers_mut() {
-                buffer.relog(|rows| real.recorder.rows_of(host, &shape, rows));
+                let (within, mut progress) = (Stamp::ZERO..Stamp(real.recorder.next), Relog::default());
+                while buffer.relog(&within, &mut progress, |rows| real.recorder.rows_of(host, &shape, rows)) {
+                }
             }
         });
     }

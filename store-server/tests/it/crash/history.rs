@@ -35,12 +35,17 @@ impl Lengths {
 pub(crate) struct History {
     seed: u64,
     mode: WalSync,
+    /// Bytes that may wait to be written to the log.
+    buffer_bytes: u64,
     lengths: Lengths,
     ledger: Ledger,
     now: i64,
 }
 
-pub(crate) fn options(mode: WalSync) -> EngineOptions {
+/// Buffers of the log: one for all that comes, and two that are full after a message or some.
+const BUFFER_BYTES: [u64; 3] = [1 << 20, 3000, 100];
+
+pub(crate) fn options(mode: WalSync, log_buffer_bytes: u64) -> EngineOptions {
     let metric = |(name, frequency_s): (&str, u32)| MetricOption {
         name: name.to_owned(),
         frequency_s,
@@ -57,6 +62,7 @@ pub(crate) fn options(mode: WalSync) -> EngineOptions {
         min_free_bytes: None,
         max_wal_bytes: 0,
         log_segment_bytes: 700,
+        log_buffer_bytes,
         open_files_max: 8,
         wal_sync: mode,
         wal_sync_interval: Duration::from_secs(1),
@@ -70,7 +76,8 @@ pub(crate) fn options(mode: WalSync) -> EngineOptions {
 
 impl History {
     pub(crate) fn new(seed: u64, mode: WalSync, lengths: Lengths) -> Self {
-        Self { seed, mode, lengths, ledger: Ledger::default(), now: START }
+        let buffer_bytes = BUFFER_BYTES[(seed % BUFFER_BYTES.len() as u64) as usize];
+        Self { seed, mode, buffer_bytes, lengths, ledger: Ledger::default(), now: START }
     }
 
     /// The life after a crash of this one.
@@ -87,7 +94,7 @@ impl History {
         while at < self.lengths.steps && !disk.crashed() {
             let clock = Arc::new(ManualClock::at(self.now));
             let opened = Engine::open_with(
-                options(self.mode),
+                options(self.mode, self.buffer_bytes),
                 Arc::new(disk.clone()),
                 Arc::<ManualClock>::clone(&clock),
             );
@@ -193,7 +200,7 @@ impl History {
 
     fn recover(&self, image: &SimDisk, label: &str) -> BTreeMap<Key, u32> {
         let clock = Arc::new(ManualClock::at(self.now));
-        let engine = Engine::open_with(options(self.mode), Arc::new(image.clone()), clock)
+        let engine = Engine::open_with(options(self.mode, self.buffer_bytes), Arc::new(image.clone()), clock)
             .unwrap_or_else(|e| panic!("{label}: no start: {e}"));
         engine.load_all();
         let mut seen = BTreeMap::new();
