@@ -54,6 +54,8 @@ struct HostTable {
     clusters: BTreeMap<Box<str>, Cluster>,
     numbers: Vec<Option<Arc<Host>>>,
     count: usize,
+    /// Bytes of the entries of hosts: counted as they come and go, for a walk over them would stop all writers.
+    entry_bytes: usize,
     /// Clusters of which nobody can say yet which hosts they have: new hosts of theirs begin as loading.
     unlisted: BTreeSet<Box<str>>,
 }
@@ -114,6 +116,12 @@ struct Cluster {
     /// host, and the way through the tree is long.
     by_hash: HashTable<Arc<Host>>,
     keys: RandomState,
+}
+
+/// Bytes of a host's entry in the table of its cluster: its name there and with the host, and its place in the tree, the
+/// nodes of which are two thirds full.
+fn entry_bytes(host: &Host) -> usize {
+    2 * host.name().len() + host.cluster().len() + size_of::<(Box<str>, Arc<Host>)>() * 3 / 2
 }
 
 impl Cluster {
@@ -361,6 +369,7 @@ impl Store {
         let host = Arc::new(Host::new(number, cluster, name, shape, loading));
         table.numbers.push(Some(Arc::clone(&host)));
         table.count += 1;
+        table.entry_bytes += entry_bytes(&host);
         table.clusters.entry(cluster.into()).or_default().insert(&host);
         Ok(host)
     }
@@ -396,13 +405,8 @@ impl Store {
     /// Bytes of the names of hosts, and of the tables that lead to them.
     pub fn host_table_bytes(&self) -> usize {
         let table = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
-        // Nodes of the tree are two thirds full.
-        let in_tree = size_of::<(Box<str>, Arc<Host>)>() * 3 / 2;
-        let of_clusters = table.clusters.iter().map(|(name, cluster)| {
-            let names = cluster.by_name.keys().map(|host| 2 * host.len() + name.len() + in_tree);
-            names.sum::<usize>() + cluster.by_hash.allocation_size()
-        });
-        of_clusters.sum::<usize>() + table.numbers.capacity() * size_of::<Option<Arc<Host>>>()
+        let by_hash = table.clusters.values().map(|cluster| cluster.by_hash.allocation_size());
+        table.entry_bytes + by_hash.sum::<usize>() + table.numbers.capacity() * size_of::<Option<Arc<Host>>>()
     }
 
     /// Takes hosts of which nothing is left out of the table. Returns those that went.
@@ -424,6 +428,7 @@ impl Store {
                 drop(state);
                 self.series.fetch_sub(columns, Ordering::Relaxed);
                 table.count -= 1;
+                table.entry_bytes -= entry_bytes(&host);
                 table.numbers[host.number() as usize] = None;
                 if let Some(hosts) = table.clusters.get_mut(host.cluster()) {
                     hosts.remove(host.name());

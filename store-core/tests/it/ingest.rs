@@ -75,6 +75,27 @@ fn one_host_too_many_is_refused_until_another_one_goes() {
 }
 
 #[test]
+fn the_table_of_hosts_accounts_for_those_that_are_there() {
+    let store = store();
+    let empty = store.host_table_bytes();
+    let bytes_of = |hosts: u32| {
+        for host in 0..hosts {
+            send(&store, &format!("load,hostname=a-name-of-some-length-{host:04} value=1 60\n"));
+        }
+        store.host_table_bytes() - empty
+    };
+    let (few, many) = (bytes_of(10), bytes_of(1000));
+    assert!(few >= 10 * 2 * 26 && many >= 1000 * 2 * 26 && many < 1000 * 400, "{few}, {many}");
+    for host in store.hosts(CLUSTER) {
+        host.lock().drop_before(1000);
+    }
+    assert_eq!(store.prune().len(), 1000);
+    // What is left is the list of numbers, which are not given out again.
+    let left = store.host_table_bytes() - empty;
+    assert!(left <= 2048 * size_of::<usize>(), "{left}");
+}
+
+#[test]
 fn a_host_that_went_between_two_messages_is_there_again_with_the_next() {
     let store = store();
     let mut scratch = Scratch::default();
