@@ -32,6 +32,15 @@ pub struct Host {
     loaded: Condvar,
 }
 
+/// Samples of one message that wait until their host is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deferred {
+    /// Of their record.
+    pub stamp: Stamp,
+    /// The samples; `None` if they are in the log alone.
+    pub samples: Option<Vec<RawSample>>,
+}
+
 /// What a host's mutex guards.
 #[derive(Debug)]
 pub struct HostState {
@@ -39,7 +48,7 @@ pub struct HostState {
     buffers: Vec<Buffer>,
     floors: Floors,
     /// Samples that arrived before the host was loaded, with their stamps; `None` once it is.
-    pending: Option<Vec<(Stamp, Vec<RawSample>)>>,
+    pending: Option<Vec<Deferred>>,
     witness: Witness,
     /// Set when the host was taken out of the table: whoever still holds it must look it up again.
     gone: bool,
@@ -281,24 +290,34 @@ impl HostState {
     /// # Panics
     /// If the host is loaded.
     pub fn defer(&mut self, stamp: Stamp, samples: Vec<RawSample>) {
-        self.pending.as_mut().expect("the host is loading").push((stamp, samples));
+        self.pending.as_mut().expect("the host is loading").push(Deferred { stamp, samples: Some(samples) });
     }
 
     /// Ends the loading and hands out what arrived meanwhile, in the order of stamps.
-    pub fn finish_loading(&mut self) -> Vec<(Stamp, Vec<RawSample>)> {
+    pub fn finish_loading(&mut self) -> Vec<Deferred> {
         self.pending.take().unwrap_or_default()
     }
 
-    /// What arrived before the host was loaded.
-    pub fn deferred(&self) -> &[(Stamp, Vec<RawSample>)] {
+    /// What arrived before the host was loaded, in the order in which it came.
+    pub fn deferred(&self) -> &[Deferred] {
         self.pending.as_deref().unwrap_or_default()
+    }
+
+    /// Forgets the samples of the first `count` messages that wait: their records are durable in the log, and are read
+    /// there.
+    pub fn leave_to_log(&mut self, count: usize) {
+        for deferred in self.pending.iter_mut().flatten().take(count) {
+            deferred.samples = None;
+        }
     }
 
     /// Gives some deferred samples whose stamp lies before `bound` the stamp of a new record: those of one message.
     /// Then those that came behind them, so that they stay in the order in which they came. Whether there were any.
     pub fn restamp_deferred(&mut self, bound: Stamp, visit: impl FnOnce(&[RawSample]) -> Stamp) -> bool {
         let mut least = bound;
-        for (stamp, samples) in self.pending.iter_mut().flatten() {
+        for Deferred { stamp, samples } in self.pending.iter_mut().flatten() {
+            // What was left to the log is durable there.
+            let Some(samples) = samples else { continue };
             if *stamp < least {
                 *stamp = visit(samples);
                 return true;
@@ -519,7 +538,7 @@ impl HostState {
     /// and what waits for the host to be loaded.
     pub fn safe(&self) -> Stamp {
         let buffers = self.buffers.iter().map(Buffer::safe);
-        let pending = self.deferred().iter().map(|(stamp, _)| *stamp);
+        let pending = self.deferred().iter().map(|deferred| deferred.stamp);
         buffers.chain(pending).chain([self.floors.safe()]).min().unwrap_or(Stamp::MAX)
     }
 }

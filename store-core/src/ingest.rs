@@ -272,6 +272,7 @@ impl Store {
             for piece in record::cut_samples(&raw) {
                 let stamp = journal.samples(&host, piece);
                 report.last = report.last.max(stamp);
+                self.add_deferred(record::heap_bytes(piece));
                 state.defer(stamp, piece.to_vec());
             }
             report.good += raw.len() as u64;

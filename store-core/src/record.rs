@@ -34,6 +34,15 @@ pub struct RawSample {
     pub value: f32,
 }
 
+/// Bytes on the heap of samples that are kept for later.
+pub fn heap_bytes(samples: &[RawSample]) -> usize {
+    let of_names = |sample: &RawSample| {
+        let levels = sample.path.iter().map(|level| size_of_val(level) + level.len());
+        levels.sum::<usize>() + sample.metric.len()
+    };
+    size_of_val(samples) + samples.iter().map(of_names).sum::<usize>()
+}
+
 /// What one frame of the log says. All numbers are little endian; names are `u16` length and UTF-8 bytes.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

@@ -47,6 +47,8 @@ pub struct Store {
     series: AtomicUsize,
     /// Whether a host that nobody knew may still have rows in a log that is not read to its end.
     hosts_begin_loading: AtomicBool,
+    /// Bytes of samples that wait for their hosts.
+    deferred_bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -157,6 +159,7 @@ impl Store {
             auto_frequency_s,
             series: AtomicUsize::new(0),
             hosts_begin_loading: AtomicBool::new(false),
+            deferred_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -206,6 +209,20 @@ impl Store {
     /// later call leaves the cluster out.
     pub fn set_unlisted(&self, clusters: BTreeSet<Box<str>>) {
         self.hosts.write().unwrap_or_else(PoisonError::into_inner).unlisted = clusters;
+    }
+
+    /// Bytes of samples that wait in memory until their hosts are loaded.
+    pub fn deferred_bytes(&self) -> usize {
+        self.deferred_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_deferred(&self, bytes: usize) {
+        self.deferred_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// To be called with what [`record::heap_bytes`](crate::record::heap_bytes) says of samples that wait no more.
+    pub fn take_deferred(&self, bytes: usize) {
+        self.deferred_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether a cluster may have hosts that nobody knows yet.

@@ -16,6 +16,7 @@ mod ask;
 mod background;
 mod block_files;
 mod checkpoint;
+mod deferred;
 mod ground;
 mod heal;
 mod horizon;
@@ -111,6 +112,8 @@ pub struct Engine {
     on_disk: Mutex<HashMap<u32, OnDisk>>,
     /// Held for the whole of a save, a roll, a dump or a cleanup: one of them writes files at a time.
     saver: Mutex<Saver>,
+    /// Held while samples that wait are left to the log. Taken before the mutex of any host.
+    leaving: Mutex<()>,
     durable_dirs: Arc<DurableDirs>,
     /// What was found damaged while columns were read.
     damage_notes: Arc<DamageNotes>,

@@ -190,8 +190,8 @@ const LOG_START_FRAME_BYTES: u32 = (OVERHEAD_BYTES + format::LOG_START_BYTES) as
 /// The log's memory and its current file.
 #[derive(Debug)]
 pub(crate) struct Core {
-    dir: PathBuf,
-    lineage: Lineage,
+    pub(crate) dir: PathBuf,
+    pub(crate) lineage: Lineage,
     pub(crate) options: LogOptions,
     state: Mutex<State>,
     changed: Condvar,

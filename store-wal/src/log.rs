@@ -8,6 +8,7 @@ use store_disk::{Disk, DiskFile, Lineage};
 
 use crate::commit::{Core, Mode, describe};
 use crate::error::{CallError, CommitError, OpenError, RemoveError, SwitchError};
+use crate::reader::FrameReader;
 use crate::scan::Found;
 use crate::segments::Segments;
 use crate::stats::LogStats;
@@ -209,6 +210,11 @@ impl Log {
     /// being given out again by a later process, and only then may anything be saved that holds one.
     pub fn is_open(&self) -> bool {
         self.core.lock().opened
+    }
+
+    /// A reader of what this log has written until now: frames that were committed until [`Until::Written`] at least.
+    pub fn reader(&self) -> FrameReader {
+        FrameReader::of_log(self.core.dir.clone(), self.core.lineage)
     }
 
     /// Says that nothing is saved under a position that this log did not give out: what is saved from here on may be

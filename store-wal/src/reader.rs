@@ -1,6 +1,7 @@
 //! [`FrameReader`]: frames that a replay has seen, once more, one by one.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,32 +19,30 @@ const WINDOW_BYTES: u64 = 8 << 10;
 /// Segments that stay open: readers walk them side by side, from the first to the last.
 const OPEN_MAX: usize = 4;
 
-/// Reads frames of segments of earlier processes where they stand, so that nobody need keep them in memory behind a
-/// [`replay`](crate::replay()).
+/// Reads frames of segments where they stand, so that nobody need keep them in memory: those of earlier processes behind
+/// a [`replay`](crate::replay()), and those that this one has written until now.
 #[derive(Debug)]
 pub struct FrameReader {
+    dir: PathBuf,
     lineage: Lineage,
-    segments: BTreeMap<u32, Source>,
+    /// Whether somebody could not read a segment of an earlier process. Shared with the log, which must not unlink it
+    /// then.
+    unread: BTreeMap<u32, Arc<AtomicBool>>,
     /// The last ones that were opened.
     opened: Mutex<Vec<(u32, Arc<dyn ReadFile>)>>,
 }
 
-#[derive(Debug)]
-struct Source {
-    path: PathBuf,
-    /// Whether somebody could not read it. Shared with the log, which must not unlink it then.
-    unread: Arc<AtomicBool>,
-}
-
 impl FrameReader {
-    /// Of the segments that may be of `lineage`. Holds none of their bytes.
+    /// Of the segments of earlier processes that may be of `lineage`. Holds none of their bytes.
     pub fn new(found: &Found, lineage: Lineage) -> Self {
-        let segments =
-            found.segments().filter(|(_, segment)| segment.may_be_of(lineage)).map(|(number, segment)| {
-                let source = Source { path: segment.path.clone(), unread: segment.unread(lineage, number) };
-                (number, source)
-            });
-        Self { lineage, segments: segments.collect(), opened: Mutex::default() }
+        let segments = found.segments().filter(|(_, segment)| segment.may_be_of(lineage));
+        let unread = segments.map(|(number, segment)| (number, segment.unread(lineage, number)));
+        Self { unread: unread.collect(), ..Self::of_log(found.dir().to_owned(), lineage) }
+    }
+
+    /// Of the segments that a log has written until now.
+    pub(crate) fn of_log(dir: PathBuf, lineage: Lineage) -> Self {
+        Self { dir, lineage, unread: BTreeMap::new(), opened: Mutex::default() }
     }
 
     /// A walk over frames on `disk`.
@@ -51,11 +50,11 @@ impl FrameReader {
         FrameWalk { reader: self, disk, file: None, window: Vec::new(), window_at: 0 }
     }
 
-    /// Says that something in the segment of a position could not be read: the log keeps its file then, under another
-    /// name once it does not need it any more.
+    /// Says that something in a segment of an earlier process could not be read: the log keeps its file then, under
+    /// another name once it does not need it any more.
     pub fn give_up(&self, at: LogPos) {
-        if let Some(source) = self.segments.get(&at.segment()) {
-            source.unread.store(true, Ordering::Relaxed);
+        if let Some(unread) = self.unread.get(&at.segment()) {
+            unread.store(true, Ordering::Relaxed);
         }
     }
 
@@ -63,15 +62,19 @@ impl FrameReader {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// `None` if there is no such segment.
     fn open(&self, disk: &dyn Disk, number: u32) -> Result<Option<Arc<dyn ReadFile>>, CallError> {
-        let Some(Source { path, .. }) = self.segments.get(&number) else { return Ok(None) };
         let known =
             self.opened().iter().find(|(other, _)| *other == number).map(|(_, file)| Arc::clone(file));
         if known.is_some() {
             return Ok(known);
         }
-        let failed = |source| CallError { call: "open", path: path.clone(), source };
-        let file: Arc<dyn ReadFile> = disk.open(path).map_err(failed)?.into();
+        let path = format::segment_path(&self.dir, number);
+        let file: Arc<dyn ReadFile> = match disk.open(&path) {
+            Ok(file) => file.into(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(CallError { call: "open", path, source }),
+        };
         let mut opened = self.opened();
         opened.truncate(OPEN_MAX - 1);
         opened.insert(0, (number, Arc::clone(&file)));
@@ -121,8 +124,7 @@ impl FrameWalk<'_> {
         }
         if from < self.window_at || to > self.window_at + self.window.len() as u64 {
             let end = to.max(from + WINDOW_BYTES).min(file.len());
-            let path =
-                || self.reader.segments.get(number).map(|source| source.path.clone()).unwrap_or_default();
+            let path = || format::segment_path(&self.reader.dir, *number);
             let read = file.read_at(from..end);
             let window =
                 read.map_err(|source| CallError { call: "read", path: path(), source })?.into_owned();

@@ -239,7 +239,7 @@ fn rows_at_risk(state: &HostState, is_kept: &impl Fn(Stamp) -> bool) -> Option<u
         let blocks = blocks.map(|held| held.block.header()).filter(|header| !is_kept(header.as_of));
         rows += blocks.map(|header| u64::from(header.rows)).sum::<u64>();
     }
-    rows += state.deferred().iter().filter(|(stamp, _)| !is_kept(*stamp)).count() as u64;
+    rows += state.deferred().iter().filter(|deferred| !is_kept(deferred.stamp)).count() as u64;
     let freed = state.floors().unsaved().iter().any(|floor| !is_kept(floor.at));
     (rows > 0 || freed).then_some(rows)
 }

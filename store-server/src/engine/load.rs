@@ -17,9 +17,9 @@ use store_checkpoint::superseded::{SUPERSEDED, Then};
 use store_core::Timestamp;
 use store_core::block::Block;
 use store_core::buffer::Buffer;
-use store_core::host::{Host, HostState};
+use store_core::host::{Deferred, Host, HostState};
 use store_core::import::{Import, ImportRun};
-use store_core::record::RawSample;
+use store_core::record::{RawSample, heap_bytes};
 use store_core::row::Rows;
 use store_core::shape::{Shape, ShapeHash};
 use store_core::stamp::Stamp;
@@ -55,6 +55,8 @@ pub(super) struct Loading<'a> {
     pub(super) unreadable: Vec<PathBuf>,
     /// Whether the disk does not give what the log holds of the host just now.
     is_log_unread: bool,
+    /// Messages of this process that were left to the log, and that are applied.
+    pub(super) left_to_log: usize,
     /// Whether what cannot be read is tried again.
     pub(super) patience: Patience,
     /// What of files ends before this time is not read; the whole host is read by one and the same.
@@ -137,7 +139,7 @@ impl Engine {
     /// Loads a host; false if its directory cannot be listed: then it goes on to be one that is loading.
     pub(super) fn load_host(&self, host: &Arc<Host>, tail: &LogTail) -> bool {
         let mut tries_left = LOAD_TRIES;
-        let loading = loop {
+        let mut loading = loop {
             tries_left -= 1;
             let patience = if tries_left == 0 { Patience::RunOut } else { Patience::Left };
             let mut loading = Loading::new(self, host, tail, patience);
@@ -157,6 +159,7 @@ impl Engine {
             }
             self.background.pause(LOAD_PAUSE);
         };
+        let Some(mut state) = loading.catch_up() else { return false };
         let Loading { state: loaded, on_disk, lost, .. } = loading;
         if lost.is_some() || on_disk.is_renamed {
             self.unsettled().enter(host, lost);
@@ -165,11 +168,13 @@ impl Engine {
             self.on_disk().insert(host.number(), on_disk);
         }
 
-        let mut state = host.lock();
         let before = state.shape().columns().len();
         state.adopt(loaded);
         let (fixed_phase, now) = (self.is_dumping(), self.now());
-        for (stamp, samples) in state.finish_loading() {
+        for Deferred { stamp, samples } in state.finish_loading() {
+            // Those that are in the log alone were applied with the rest of it.
+            let Some(samples) = samples else { continue };
+            self.store.take_deferred(heap_bytes(&samples));
             self.store.apply_deferred(host, &mut state, &samples, stamp, fixed_phase, now);
         }
         self.store.add_series(state.shape().columns().len() - before);
@@ -221,6 +226,7 @@ impl<'a> Loading<'a> {
             contested: Vec::new(),
             unreadable: Vec::new(),
             is_log_unread: false,
+            left_to_log: 0,
             patience,
             from: engine.horizon.keep_from(host.cluster(), host.name()),
             lost: None,
@@ -250,7 +256,7 @@ impl<'a> Loading<'a> {
     }
 
     /// Whether the disk gave everything that was asked of it so far.
-    fn is_all_read(&self) -> bool {
+    pub(super) fn is_all_read(&self) -> bool {
         self.unreadable.is_empty() && !self.is_log_unread && !self.unlisted
     }
 

@@ -154,6 +154,7 @@ impl Engine {
             counters,
             on_disk: Mutex::new(HashMap::new()),
             saver: Mutex::new(saver),
+            leaving: Mutex::new(()),
             durable_dirs,
             damage_notes,
             cleaner: Cleaner::new(),

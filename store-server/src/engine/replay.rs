@@ -73,18 +73,18 @@ impl Loading<'_> {
         let name = (self.host.cluster(), self.host.name());
         match tail.each_record(&*engine.disk, name, patience, |at, record| visit(self, at, record)) {
             Ok(0) => {}
-            Ok(lost) => {
-                engine.counters.frames_unreadable.add(lost);
-                let what = "frames of the log cannot be read: what is in them is not served, and their segments are kept";
-                engine.counters.trouble(
-                    Grade::Error,
-                    what,
-                    &engine.host_dir(self.host),
-                    &format!("{lost} frames"),
-                );
-            }
+            Ok(lost) => self.note_lost_frames(lost),
             Err(e) => self.cannot_read_log(&e),
         }
+    }
+
+    /// Says that frames of this host were in the log, and are not now.
+    pub(super) fn note_lost_frames(&self, lost: u64) {
+        let counters = &self.engine.counters;
+        counters.frames_unreadable.add(lost);
+        let what =
+            "frames of the log cannot be read: what is in them is not served, and their segments are kept";
+        counters.trouble(Grade::Error, what, &self.engine.host_dir(self.host), &format!("{lost} frames"));
     }
 
     fn replay_rows(&mut self, hash: ShapeHash, bytes: &[u8], at: Stamp, now: i64, rows: &mut Rows) {

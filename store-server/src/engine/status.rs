@@ -344,6 +344,8 @@ pub struct MemoryStatus {
     pub resolver_bytes: u64,
     /// Hosts with their names, directories and tables, buffers and floors.
     pub host_bytes: u64,
+    /// Samples that wait for their hosts to be loaded.
+    pub deferred_bytes: u64,
     /// All of these but what is mapped.
     pub total_bytes: u64,
     /// Blocks.
@@ -384,12 +386,14 @@ impl Engine {
         }
         memory.shape_bytes = self.store.all_shapes().iter().map(|shape| shape.heap_bytes() as u64).sum();
         memory.resolver_bytes = self.store.resolver().bytes() as u64;
+        memory.deferred_bytes = self.store.deferred_bytes() as u64;
         memory.total_bytes = memory.head_bytes
             + memory.unsaved_block_bytes
             + memory.saved_block_bytes
             + memory.shape_bytes
             + memory.resolver_bytes
-            + memory.host_bytes;
+            + memory.host_bytes
+            + memory.deferred_bytes;
         memory
     }
 

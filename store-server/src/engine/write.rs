@@ -81,6 +81,7 @@ impl Engine {
 
     /// [`write`](Self::write), but waits no longer than until `when` for a log that does not take the message.
     pub fn write_until(&self, body: &[u8], default_cluster: Option<&str>, when: Instant) -> WriteReport {
+        self.leave_deferred_to_log();
         let is_full = self.memory_is_full.load(Ordering::Relaxed);
         let admission =
             Admission::Until { when, what: self.room_for(is_full), or_pass: self.passes() && !is_full };
@@ -147,6 +148,9 @@ impl Engine {
     /// The same on a thread that has other things to do: works as long as a common message takes, at most writes
     /// the log once, and waits for nothing that a thread holds for long.
     pub fn try_write(&self, body: &[u8], default_cluster: Option<&str>) -> TryWrite {
+        if self.is_much_deferred() {
+            return TryWrite::Busy;
+        }
         let admission = Admission::AtOnce(self.room_for(self.memory_is_full.load(Ordering::Relaxed)));
         let (terms, mut scribe) = (self.terms(default_cluster), self.scribe().admitted(admission));
         let ingested =

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use store_disk::sim::{Effect, Fault, Op};
-use store_server::engine::{DebugError, Engine, ReadError};
+use store_server::engine::{DebugError, Durability, Engine, ReadError};
 
-use crate::site::{DIRECTORY, NOW, Site, fill, filled, request, stop, values};
+use crate::site::{DIRECTORY, NOW, Site, fill, filled, request, stop, values, values_of};
 
 const T: i64 = NOW - 5_000;
 const EIO: i32 = 5;
@@ -236,4 +236,51 @@ fn frames_that_the_disk_never_gives_are_reported_and_their_segment_is_kept() {
     stop(engine);
     assert!(site.disk.files().values().any(|kept| *kept == bytes), "the bytes are still somewhere");
     assert_eq!(values(&site.start(), "h", "load"), filled(T + 400, 10, 5, 41));
+}
+
+#[test]
+fn what_waits_for_a_host_is_left_to_the_log_where_it_is_much() {
+    let site = Site::new().with(|options| options.log_segment_bytes = 4 << 20);
+    let engine = site.start();
+    fill(&engine, "h", "load", T, 10, 5, 1);
+    stop(engine);
+    refuse_list(&site, "c/h");
+    let engine = site.start();
+    // Each one takes as much memory as its long name.
+    const SENT: i64 = 260_000;
+    let (first, name) = (NOW - 70_000, "x".repeat(240));
+    let message = |from: i64| {
+        let line = |at| {
+            let (core, time) = (at % 40, first + at / 40 * 10);
+            format!("load,cluster=c,hostname=h,type=core,type-id={name}{core} value={at} {time}\n")
+        };
+        (from..from + 2_000).map(line).collect::<String>()
+    };
+    let mut most = 0;
+    for from in (0..SENT).step_by(2_000) {
+        let report = engine.write(message(from).as_bytes(), None);
+        assert_eq!((report.good, report.durability), (2_000, Durability::Kept));
+        most = most.max(engine.status().memory.deferred_bytes);
+    }
+    assert!(most > 48 << 20, "{most}: the test sends too little");
+    assert!(most < 66 << 20, "{most}");
+    let check = |engine: &Engine| {
+        for core in [0, 17, 39] {
+            let expected = (0..SENT / 40).map(|row| (first + row * 10, (row * 40 + core) as f64)).collect();
+            assert_eq!(
+                values_of(engine, "h", "load", &[&format!("core{name}{core}")]),
+                expected,
+                "core {core}"
+            );
+        }
+        assert_eq!(values(engine, "h", "load"), filled(T, 10, 5, 1));
+    };
+    check(&site.killed().start());
+    site.disk.clear_faults();
+    site.clock.advance(10);
+    engine.tick();
+    check(&engine);
+    assert_eq!(engine.status().memory.deferred_bytes, 0);
+    stop(engine);
+    check(&site.start());
 }
