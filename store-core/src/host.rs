@@ -528,6 +528,12 @@ impl HostState {
             + self.floors.heap_bytes()
     }
 
+    /// Whether no block needs the log.
+    pub fn blocks_are_durable(&self) -> bool {
+        let mut blocks = self.buffers.iter().flat_map(Buffer::blocks);
+        blocks.all(|held| !matches!(held.state, BlockState::Unsaved { .. }))
+    }
+
     /// Whether every block is in a synced block file.
     pub fn blocks_are_saved(&self) -> bool {
         let mut blocks = self.buffers.iter().flat_map(Buffer::blocks);

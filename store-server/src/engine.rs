@@ -21,6 +21,7 @@ mod ground;
 mod heal;
 mod horizon;
 mod jobs;
+mod laggard;
 mod lineage;
 mod load;
 mod maintain;
@@ -77,6 +78,7 @@ use self::ground::Ground;
 use self::heal::Heals;
 use self::horizon::Horizon;
 use self::jobs::Jobs;
+use self::laggard::Laggards;
 use self::on_disk::OnDisk;
 use self::scribe::{Announced, Scribe};
 use self::settle::Unsettled;
@@ -126,6 +128,7 @@ pub struct Engine {
     /// Whether what the log does not take is refused: memory holds all that it may.
     memory_is_full: AtomicBool,
     heals: Heals,
+    laggards: Laggards,
     last: Mutex<maintain::LastDone>,
     /// Tries to get below the memory cap. Held for the whole of one.
     relief: Mutex<maintain::Relief>,

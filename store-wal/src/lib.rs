@@ -74,7 +74,8 @@
 //!
 //! # Invariants
 //!
-//! * **W1** Positions grow: no position is given out twice, over restarts, errors and lost directories. (For lost
+//! * **W1** Positions grow: no position of a frame is given out twice, over restarts, errors and lost directories; what is
+//!   passed over for want of room names no frame, and may share one. (For lost
 //!   directories the caller knows a number, the argument `number_above`.)
 //! * **W2** A position is given out only in a segment whose header and name are durable, or none was opened yet
 //!   ([`Log::is_open`]).

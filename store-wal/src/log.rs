@@ -201,6 +201,17 @@ impl Log {
         self.core.lock().is_synced(position)
     }
 
+    /// The segments on disk in the order of their numbers, each with its length in bytes; the current one with what is
+    /// buffered for it.
+    pub fn segment_lengths(&self) -> Vec<(u32, u64)> {
+        let segments = self.segments();
+        let current = {
+            let state = self.core.lock();
+            (state.segment, u64::from(state.end))
+        };
+        segments.lengths(current)
+    }
+
     /// S: the log is needed from here on, as far as [`retire`](Log::retire) was told.
     pub fn start(&self) -> LogPos {
         self.core.lock().start

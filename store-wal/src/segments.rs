@@ -94,6 +94,14 @@ impl Segments {
         others.map(|(_, file)| file.file_bytes).sum()
     }
 
+    /// Number and length of each segment, the current one's as it is told.
+    pub(crate) fn lengths(&self, current: (u32, u64)) -> Vec<(u32, u64)> {
+        let length = |(number, file): (&u32, &SegmentFile)| {
+            (*number, if *number == current.0 { current.1 } else { file.file_bytes })
+        };
+        self.files.iter().map(length).collect()
+    }
+
     /// Says how long a segment is, once nothing is appended to it any more.
     pub(crate) fn measured(&mut self, number: u32, end: u32) {
         if let Some(file) = self.files.get_mut(&number) {

@@ -111,7 +111,7 @@ impl Engine {
     }
 
     /// The same of one host. Its mutex is free between two pieces, while the log's buffer goes to the disk.
-    fn log_host_again(
+    pub(super) fn log_host_again(
         &self,
         scribe: &mut Scribe<'_>,
         host: &Arc<Host>,

@@ -132,7 +132,11 @@ impl Engine {
             if self.options.checkpoint_interval_s > 0 {
                 self.seal(Seal::BegunBefore(now - self.options.checkpoint_interval_s));
             }
+            let lagging = self.seal_laggards();
             self.save(!self.is_settled());
+            if let Some(bound) = lagging {
+                self.log_laggards_again(bound);
+            }
             self.retire(false);
         } else if self.is_dumping() && self.log_is_long() {
             self.checkpoint();

@@ -24,6 +24,7 @@ use super::ground::{self, Ground};
 use super::heal::Heals;
 use super::horizon::{FoundTime, Horizon};
 use super::jobs::Jobs;
+use super::laggard::Laggards;
 use super::lineage::Origin;
 use super::options::{Aggregation, EngineOptions, MetricOption, OpenError};
 use super::scribe::Announced;
@@ -162,6 +163,7 @@ impl Engine {
             time_noted: Mutex::default(),
             sealed_bytes: AtomicUsize::new(0),
             heals: Heals::default(),
+            laggards: Laggards::default(),
             memory_is_full: AtomicBool::new(false),
             last: Mutex::new(maintain::LastDone::default()),
             relief: Mutex::default(),

@@ -16,6 +16,7 @@ use store_core::host::Host;
 use store_core::stamp::Stamp;
 
 use super::Engine;
+use super::laggard::LAGGARD_ROWS_MIN;
 use super::open::describe;
 use super::problems::Grade;
 use super::scribe::position;
@@ -37,6 +38,8 @@ pub(super) enum Seal {
     BegunBefore(Timestamp),
     /// Those that need the log before this stamp too.
     NeededBefore(Stamp),
+    /// The same, but of a silent host only those that are worth a block.
+    LaggingBefore(Stamp),
     /// All.
     All,
 }
@@ -86,6 +89,7 @@ impl Engine {
                 // One that was begun while the clock was ahead is as old as anybody can tell.
                 Seal::BegunBefore(time) => head.begun() <= time || head.begun() > ahead,
                 Seal::NeededBefore(stamp) => head.first() < stamp,
+                Seal::LaggingBefore(stamp) => head.first() < stamp && head.rows() >= LAGGARD_ROWS_MIN,
                 Seal::All => true,
             });
             if early {
@@ -107,6 +111,9 @@ impl Engine {
             // Refused if a late sample came meanwhile: the next pass encodes it again.
             let swapped = host.lock().buffers_mut()[number].swap(&head, block);
             if swapped {
+                if which == Seal::Ripe {
+                    self.laggards.filled(head.first());
+                }
                 self.counters.blocks_sealed.add(1);
                 self.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
             }

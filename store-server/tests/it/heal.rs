@@ -142,7 +142,7 @@ fn a_block_of_rows_that_were_not_logged_hides_no_row_that_was_logged_behind_them
 }
 
 #[test]
-fn in_mode_always_a_message_without_room_is_not_applied() {
+fn a_message_that_is_longer_than_all_room_is_taken_alone() {
     let site = tight().with(|options| options.wal_sync = WalSync::Always);
     let engine = site.start();
     // Longer than all the room there is: it comes when nobody else does.
@@ -188,4 +188,39 @@ fn without_room_in_memory_nothing_is_taken_that_the_log_does_not_take() {
     engine.tick();
     let report = engine.write(line("load", 12, T + 110).as_bytes(), None);
     assert_eq!((report.good, report.durability), (1, Durability::Kept), "once the log works again");
+}
+
+#[test]
+fn a_silent_host_does_not_keep_the_log_of_everybody() {
+    let site = Site::new().with(|options| {
+        (options.log_segment_bytes, options.checkpoint_interval_s) = (8 << 10, 100_000);
+    });
+    let engine = site.start();
+    // One falls silent after a few rows, one after rows that are worth a block; another one had its rows freed.
+    fill(&engine, "short", "load", T, 10, 5, 1);
+    fill(&engine, "long", "load", T, 10, 40, 1);
+    fill(&engine, "freed", "load", T, 10, 5, 1);
+    engine.free(T + 20, &[vec!["c".to_owned(), "freed".to_owned()]]).unwrap();
+    let mut most = 0;
+    for round in 0..60 {
+        for host in ["h", "i", "j"] {
+            fill(&engine, host, "load", T + round * 400, 10, 40, 1 + round * 40);
+        }
+        site.clock.advance(400);
+        engine.tick();
+        most = most.max(engine.status().log.retained_bytes);
+    }
+    let log = engine.status().log;
+    assert!(log.frame_bytes > 400 << 10, "too little happened: {log:?}");
+    // Twice what is logged while a head of 256 of the 2,400 rows fills, and some segments on top.
+    let fill = log.frame_bytes * 256 / 2_400;
+    assert!(most < 2 * fill + (4 << 13), "{most} bytes of log were kept, a fill is {fill}");
+    let killed = site.killed();
+    let again = killed.start();
+    assert_eq!(values(&again, "short", "load"), filled(T, 10, 5, 1));
+    assert_eq!(values(&again, "long", "load"), filled(T, 10, 40, 1));
+    assert_eq!(values(&again, "freed", "load"), filled(T + 20, 10, 3, 3));
+    for host in ["h", "i", "j"] {
+        assert_eq!(values(&again, host, "load"), filled(T, 10, 2400, 1));
+    }
 }
