@@ -37,6 +37,10 @@ pub const SEGMENT_BYTES_LIMIT: u32 = 3 << 30;
 /// Greatest number of a segment. A file with a greater number in its name is not ours.
 pub const NUMBER_MAX: u32 = 4_000_000_000;
 
+/// Greatest number in a name that a start takes for one of a segment: a file that somebody put there, with the greatest
+/// number, must not leave the log without any.
+pub const NUMBER_FOUND_MAX: u32 = NUMBER_MAX - 1_000_000;
+
 /// Digits of the number in a segment's name, leading zeros included.
 pub const NAME_DIGITS: usize = 20;
 
@@ -124,7 +128,7 @@ pub(crate) fn segment_number(name: &OsStr) -> Option<u32> {
         return None;
     }
     let number = digits.parse::<u64>().ok().and_then(|number| u32::try_from(number).ok())?;
-    (1..=NUMBER_MAX).contains(&number).then_some(number)
+    (1..=NUMBER_FOUND_MAX).contains(&number).then_some(number)
 }
 
 /// Whether the name says that its file was set aside, by this crate or another part of the store.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Says what time it is.
 pub trait Clock: Send + Sync + std::fmt::Debug {
@@ -17,6 +17,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Milliseconds since some moment before the first call, by a clock that nobody sets: it never jumps, and stands
     /// still while the machine is asleep. Says how long something took, not what time it is.
     fn steady_ms(&self) -> i64;
+
+    /// Waits, before something is tried again. A clock that a test sets does not.
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// From when on [`SystemClock`] counts steady time.
@@ -73,4 +78,6 @@ impl Clock for ManualClock {
     fn steady_ms(&self) -> i64 {
         self.steady_ms.load(Ordering::SeqCst)
     }
+
+    fn pause(&self, _: Duration) {}
 }

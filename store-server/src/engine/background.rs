@@ -65,7 +65,7 @@ impl Background {
         }
     }
 
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         *self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -40,8 +40,13 @@ impl Origin {
             // Segments of another store were put beside ours: block files say which are whose.
             ref several => {
                 let known = Census::take(disk, hosts);
-                let ours = several.iter().find(|lineage| known.files_of(**lineage) > 0);
-                Self::of_log(found, *ours.unwrap_or(&several[0]))
+                let most = several.iter().map(|lineage| known.files_of(*lineage)).max().unwrap_or(0);
+                let mut ours = several.iter().filter(|lineage| known.files_of(**lineage) == most);
+                match (ours.next(), ours.next()) {
+                    (Some(ours), None) => Self::of_log(found, *ours),
+                    // Either may hold what is nowhere else.
+                    _ => return Err(OpenError::SeveralLogs { directory: found.dir().to_owned() }),
+                }
             }
         };
         if let Some((path, version)) = found.other_version(origin.lineage) {
@@ -132,8 +137,11 @@ fn of_other_release(
 /// Why a start refuses a file, if it is of this store and another release wrote it.
 fn refusal(path: PathBuf, index: &blockfile::Index, lineage: Lineage) -> Option<OpenError> {
     let other = index.other_release.filter(|_| index.lineage == Some(lineage))?;
-    let reads = u32::from(blockfile::VERSION);
-    Some(OpenError::Version { path, version: u32::from(other.version), reads })
+    let (version, reads) = (u32::from(other.version), u32::from(blockfile::VERSION));
+    Some(match version == reads {
+        true => OpenError::Flags { path, flags: other.flags },
+        false => OpenError::Version { path, version, reads },
+    })
 }
 
 /// The block files of a host directory, with their headers.

@@ -90,7 +90,14 @@ impl Engine {
             self.counters.problem("log segment of an earlier process cannot be synced", &e.path);
             self.found_unsynced.store(true, Ordering::Relaxed);
         }
-        let tail = LogTail::index(&*self.disk, &found, self.lineage, start);
+        let mut tail = LogTail::index(&*self.disk, &found, self.lineage, start);
+        let mut tries_left = LOAD_TRIES;
+        while tail.is_unread_for_now(tries_left == 0) && !self.background.is_ending() {
+            // Nothing of it was applied yet.
+            self.clock.pause(LOAD_PAUSE);
+            tries_left = tries_left.saturating_sub(1);
+            tail = LogTail::index(&*self.disk, &found, self.lineage, start);
+        }
         // From here on frames are read where they stand.
         *found = Found::default();
         drop(found);
@@ -146,7 +153,8 @@ impl Engine {
             loading.read_files();
             if patience == Patience::RunOut && !loading.unlisted {
                 // Blocks that are made without them would count as complete: they must not come back later.
-                loading.unreadable.drain(..).for_each(|path| self.set_aside(&path, "cannot be read"));
+                let went = |path: PathBuf| self.set_aside(&path, "cannot be read");
+                loading.unlisted = !loading.unreadable.drain(..).all(went);
             }
             if loading.is_all_read() {
                 loading.replay();
@@ -190,18 +198,20 @@ impl Engine {
         }
     }
 
-    /// Renames a file of which nothing can be made, in its directory.
-    pub(super) fn set_aside(&self, path: &Path, why: &str) {
-        match files::set_aside(&*self.disk, path) {
+    /// Renames a file of which nothing can be made, in its directory. False if it is still there.
+    pub(super) fn set_aside(&self, path: &Path, why: &str) -> bool {
+        let aside = files::set_aside(&*self.disk, path);
+        match &aside {
             Ok(aside) => {
-                self.counters.trouble(Grade::Warning, "set aside", &aside, why);
+                self.counters.trouble(Grade::Warning, "set aside", aside, why);
             }
             Err(e) => {
                 let what = "could not be set aside";
-                self.counters.trouble(Grade::Error, what, path, &format!("{why}; {}", describe(&e)));
+                self.counters.trouble(Grade::Error, what, path, &format!("{why}; {}", describe(e)));
             }
         }
         self.counters.files_set_aside.add(1);
+        aside.is_ok()
     }
 }
 
@@ -278,7 +288,7 @@ impl<'a> Loading<'a> {
         self.engine.counters.foreign_files.add((listed.foreign.len() + listed.unnumbered.len()) as u64);
         let oldest = self.from;
         let loaded = load_listed(disk, &dir, &listed, oldest);
-        let mut import = Import::default();
+        let mut runs = Vec::new();
         for unreadable in &loaded.unreadable {
             let why = describe(unreadable);
             if unreadable.is_damage() {
@@ -290,20 +300,23 @@ impl<'a> Loading<'a> {
         for file in loaded.files {
             self.engine.counters.infinite_values.add(file.content.infinite);
             self.on_disk.sources.push(file.path);
-            for run in file.content.dump.runs {
-                // Values without a frequency have no times.
-                let Some(frequency_s) = NonZeroU32::new(run.frequency_s) else { continue };
-                let metric = self.engine.store.metric_from_file(&run.metric, frequency_s);
-                let (base, frequency_s, values) = (run.base, run.frequency_s, run.values);
-                import.push(ImportRun { path: run.path.into(), metric, base, frequency_s, values });
-            }
+            runs.extend(file.content.dump.runs);
         }
         let files = self.index_block_files(&loaded.not_version_1);
         if self.unlisted {
             return;
         }
         self.take_shapes(&files, oldest);
+        let mut import = Import::default();
         self.import_below(&files, &mut import, oldest);
+        // Dumps of ours, or of the original: above what is of other stores.
+        for run in runs {
+            // Values without a frequency have no times.
+            let Some(frequency_s) = NonZeroU32::new(run.frequency_s) else { continue };
+            let metric = self.engine.store.metric_from_file(&run.metric, frequency_s);
+            let (base, frequency_s, values) = (run.base, run.frequency_s, run.values);
+            import.push(ImportRun { path: run.path.into(), metric, base, frequency_s, values });
+        }
         self.take_blocks(&files, oldest, &mut import);
         // Behind the blocks: those of other histories say which columns there are.
         self.take_floors_of_files(&files, oldest);

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use store_checkpoint::blockfile::{self, Index};
@@ -15,7 +16,7 @@ use store_checkpoint::save::Saver;
 use store_core::line;
 use store_core::metric::{Aggregation as CoreAggregation, Catalog, Metric};
 use store_core::store::{Limits, Store};
-use store_disk::{Clock, Disk, HeldDisk, Lineage, RealDisk, SystemClock, WholeFile};
+use store_disk::{Clock, Disk, HeldDisk, Lineage, RealDisk, SystemClock, WholeFile, is_shortage};
 use store_wal::{ForeignKind, Found, Log, LogOptions};
 
 use super::answer::CleanupReport;
@@ -33,6 +34,12 @@ use super::unlisted::Pending;
 use super::waiting::Waiting;
 use super::watched::Watched;
 use super::{Engine, maintain};
+
+/// Time between the first two looks at a segment that cannot be read; each further one is twice as long.
+const SCAN_PAUSE_FIRST: Duration = Duration::from_millis(2);
+
+/// The longest: about eight seconds in all.
+const SCAN_PAUSE_LAST: Duration = Duration::from_millis(4_096);
 
 impl Engine {
     /// Locks the directory, opens the log and learns which hosts there are: writes are accepted from here on.
@@ -80,7 +87,7 @@ impl Engine {
             listed = HostDirs::list(&*disk, &directory).map_err(|e| unusable(e.source.to_string()))?;
         }
         let log_dir = directory.join(LOG_DIR);
-        let mut found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
+        let mut found = scan_log(&*disk, &*clock, &log_dir).map_err(unusable)?;
 
         let counters = Counters::new(Arc::clone(&clock));
         let Origin { lineage, start, number_above } = Origin::find(&*disk, &found, &listed.hosts)?;
@@ -88,7 +95,7 @@ impl Engine {
         let aside = store_wal::set_aside(&*disk, &found, lineage);
         if !aside.is_empty() {
             // What has another name now is neither to be synced nor to be replayed.
-            found = store_wal::scan(&*disk, &log_dir).map_err(|e| unusable(describe(&e)))?;
+            found = scan_log(&*disk, &*clock, &log_dir).map_err(unusable)?;
         }
         for aside in aside {
             match aside {
@@ -186,6 +193,34 @@ impl Engine {
         let engine = Self::open(options)?;
         engine.load_all();
         Ok(CleanupReport { files: engine.clean_up() })
+    }
+}
+
+/// Looks at the log's directory. A segment that cannot be read just now may be all that there is of what it holds: it is
+/// tried again for some seconds.
+///
+/// # Errors
+/// One line, if the directory cannot be listed, or if a segment cannot be read for want of rights, descriptors or memory.
+/// What the disk never gives is left out later, and its file is kept.
+fn scan_log(disk: &dyn Disk, clock: &dyn Clock, dir: &Path) -> Result<Found, String> {
+    let mut pause = SCAN_PAUSE_FIRST;
+    loop {
+        let found = store_wal::scan(disk, dir).map_err(|e| describe(&e))?;
+        let unreadable = found.unreadable();
+        if unreadable.is_empty() {
+            return Ok(found);
+        }
+        if pause > SCAN_PAUSE_LAST {
+            let passes = |e: &io::Error| !forbids(e) && !is_shortage(e);
+            let refused = unreadable.iter().find_map(|path| Some((path, disk.read(path).err()?)));
+            return match refused.filter(|(_, e)| !passes(e)) {
+                Some((path, e)) => Err(format!("log segment {} cannot be read: {e}", path.display())),
+                None => Ok(found),
+            };
+        }
+        tracing::warn!(path = %unreadable[0].display(), segments = unreadable.len(), "log segment cannot be read: tried again");
+        clock.pause(pause);
+        pause *= 2;
     }
 }
 

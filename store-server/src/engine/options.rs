@@ -160,6 +160,26 @@ pub enum OpenError {
         /// The version that this release reads and writes.
         reads: u32,
     },
+    /// A block file of this store has flags that this release does not know. Nothing was changed.
+    #[error(
+        "{path} was written by a later release, with flags {flags:#06x} of which this one does not know all: start the \
+         release that wrote it, or name another directory; nothing was changed"
+    )]
+    Flags {
+        /// The first such file that was found.
+        path: PathBuf,
+        /// Its flags.
+        flags: u16,
+    },
+    /// Segments of several stores lie in the log's directory, and the block files do not tell which is this one's.
+    #[error(
+        "{directory} holds the logs of several stores, and the block files do not tell which of them is this one's: move \
+         the segments of the others away; nothing was changed"
+    )]
+    SeveralLogs {
+        /// The log's directory.
+        directory: PathBuf,
+    },
     /// Another process has the directory.
     #[error("the checkpoint directory {directory} is in use by another process")]
     Locked {

@@ -246,9 +246,10 @@ impl Engine {
         }
         let _one_at_a_time = self.saver();
         if host.lock().blocks_are_saved() {
-            damaged.iter().for_each(|path| self.set_aside(path, "damaged block file"));
+            let left =
+                damaged.into_iter().filter(|path| !self.set_aside(path, "damaged block file")).collect();
             if let Some(on_disk) = self.on_disk().get_mut(&host.number()) {
-                on_disk.damaged.clear();
+                on_disk.damaged = left;
             }
         }
     }

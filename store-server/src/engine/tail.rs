@@ -1,6 +1,7 @@
 //! [`LogTail`]: what the log of earlier processes holds, by host: where it stands, not what it says.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 
 use store_core::Timestamp;
 use store_core::record::{Record, kind};
@@ -87,6 +88,13 @@ impl LogTail {
         if shape.is_some() && of_host.shapes.last() != shape.as_ref() {
             of_host.shapes.extend(shape);
         }
+    }
+
+    /// Whether segments could not be read that may be read at another try: if that was the last one, only those for which
+    /// the process had no descriptors or no memory.
+    pub(super) fn is_unread_for_now(&self, is_last: bool) -> bool {
+        let mut errors = self.report.unreadable.iter().map(|unreadable| &unreadable.source);
+        errors.any(|error| is_shortage(error) || (!is_last && error.kind() != io::ErrorKind::InvalidData))
     }
 
     /// Whether the log holds nothing: it was stopped, or nothing came since its end was saved.

@@ -51,29 +51,21 @@ impl Loading<'_> {
         }
     }
 
-    /// Whether a file that was written under another name may be taken under that of its directory. Only after a clean
-    /// stop: otherwise rows of it may still lie in the log, under the other name.
+    /// Whether a file that was written under another name may be taken under that of its directory: if it is whole.
     pub(super) fn may_be_taken(&self, path: &Path, index: &Index) -> bool {
         if !index.is_whole() {
             // What a crash left where a new file was not written yet, or misplaced and damaged.
             self.engine.set_aside(path, "written under another name, and not whole");
             return false;
         }
-        if self.tail.is_empty() {
-            return true;
-        }
         let lineage = self.engine.lineage;
         let was = |(cluster, host): &(&str, &str)| index.is_of(&Path::new(cluster).join(host), lineage);
-        match self.tail.hosts().find(was) {
-            Some((cluster, host)) => tracing::warn!(path = %path.display(), cluster, host,
-                "renamed after a kill: what the log holds of this host stays under its old name"),
-            None => tracing::warn!(path = %path.display(), "renamed after a kill"),
+        if let Some((cluster, host)) = self.tail.hosts().find(was) {
+            let what = "renamed after a kill: what the log holds of this host stays under its old name";
+            let why = format!("cluster {cluster}, host {host}");
+            self.engine.counters.trouble(Grade::Warning, what, path, &why);
         }
-        tracing::warn!(path = %path.display(),
-            "file written under another name: it stays as it is, and is taken under this one by the first start after a clean stop");
-        self.engine.counters.problem("written under another name: taken after the next clean stop", path);
-        self.engine.counters.foreign_files.add(1);
-        false
+        true
     }
 
     /// Says once for a host that its files were written under another name.
@@ -94,8 +86,10 @@ impl Loading<'_> {
     /// Parts what ranks among our blocks from what ranks below them.
     pub(super) fn sorted(&mut self, mut file: Indexed) -> Indexed {
         let Index { blocks, floors, lineage, .. } = &mut file.index;
-        // Without a header, its frames have told that it is of ours.
-        if lineage.is_some_and(|lineage| lineage != self.engine.lineage) {
+        // What is of another name knows nothing of what the log holds of this one: no row may be skipped for it. Without
+        // a header, its frames have told that it is of ours.
+        let is_foreign = lineage.is_some_and(|lineage| lineage != self.engine.lineage);
+        if is_foreign || (file.renamed && !self.tail.is_empty()) {
             (file.below, file.floors_below) = (std::mem::take(blocks), std::mem::take(floors));
             return file;
         }
@@ -111,8 +105,8 @@ impl Loading<'_> {
         file
     }
 
-    /// Puts what ranks below our blocks into `import`: other stores first, then what is of a log that is lost, each in
-    /// its own order.
+    /// Puts what ranks below our blocks into `import`: other stores first, then what is of a log that is lost or of
+    /// another name, each in its own order.
     pub(super) fn import_below(&mut self, files: &[Indexed], import: &mut Import, oldest: Timestamp) {
         let mut hidden: HashMap<Series, Timestamp> = HashMap::new();
         let mut blocks = Vec::new();
@@ -163,7 +157,7 @@ impl Loading<'_> {
             cluster,
             host,
             blocks,
-            "blocks of another store or of a lost log: they rank below what this log holds, and are written again"
+            "blocks of another store, of a lost log or of another name: they rank below what this log holds, and are written again"
         );
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use store_checkpoint::blockfile;
 use store_disk::sim::{Keep, Torn};
 use store_disk::{SimDisk, WholeFile};
-use store_server::engine::{Engine, OpenError, ReadRequest};
+use store_server::engine::{Engine, FileFormat, OpenError, ReadRequest};
 
 use crate::site::{DIRECTORY, NOW, Site, fill, filled, line, request, set_version, stop, values};
 
@@ -401,32 +401,126 @@ fn a_crash_anywhere_in_taking_a_renamed_host_loses_none_of_it() {
 }
 
 #[test]
-fn a_host_that_was_renamed_after_a_kill_is_told_what_stays_under_its_old_name_and_comes_after_a_stop() {
+fn a_host_that_was_renamed_after_a_kill_keeps_its_files_and_is_told_what_stays_under_its_old_name() {
+    for format in [FileFormat::Wal, FileFormat::Json] {
+        let site = Site::new();
+        let engine = site.start();
+        fill(&engine, "old", "load", T, 10, 30, 1);
+        site.save(&engine);
+        fill(&engine, "old", "load", T + 300, 10, 10, 31);
+        drop(engine);
+        let site = site.killed().with(|options| options.format = format);
+        rename(&site, "c/old", "c/new");
+        let engine = site.start();
+        let old = values(&engine, "old", "load");
+        assert!(
+            filled(T + 300, 10, 10, 31).iter().all(|(slot, value)| old.get(slot) == Some(value)),
+            "{old:?}"
+        );
+        assert_eq!(values(&engine, "new", "load"), filled(T, 10, 30, 1));
+        let problems = engine.status().problems;
+        assert!(problems.iter().any(|problem| problem.what.contains("under its old name")), "{problems:?}");
+        assert!(problems.iter().all(|problem| !problem.what.contains("unreadable")), "{problems:?}");
+        // Newer values for slots that the file has, and a backfill that knows only some series.
+        fill(&engine, "new", "load", T + 100, 10, 30, 1001);
+        fill(&engine, "new", "net", T + 100, 10, 30, 1);
+        let all = over(&filled(T, 10, 30, 1), &filled(T + 100, 10, 30, 1001));
+        let check = |engine: &Engine| {
+            assert_eq!(values(engine, "new", "load"), all, "{format:?}");
+            assert_eq!(values(engine, "old", "load"), old, "{format:?}");
+        };
+        check(&site.killed().start());
+        stop(engine);
+        for _ in 0..2 {
+            let engine = site.start();
+            check(&engine);
+            stop(engine);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_was_renamed_and_then_killed_before_it_was_saved_keeps_its_history() {
     let site = Site::new();
     let engine = site.start();
     fill(&engine, "old", "load", T, 10, 30, 1);
-    site.save(&engine);
-    fill(&engine, "old", "load", T + 300, 10, 10, 31);
-    drop(engine);
-    let site = site.killed();
+    stop(engine);
     rename(&site, "c/old", "c/new");
-    let files = site.files("c/new");
     let engine = site.start();
-    let old = values(&engine, "old", "load");
-    assert!(filled(T + 300, 10, 10, 31).iter().all(|(slot, value)| old.get(slot) == Some(value)), "{old:?}");
-    assert_eq!(values(&engine, "new", "load"), BTreeMap::new());
-    let problems = engine.status().problems;
-    assert!(problems.iter().any(|problem| problem.what.contains("clean stop")), "{problems:?}");
-    assert!(problems.iter().all(|problem| !problem.what.contains("unreadable")), "{problems:?}");
-    fill(&engine, "new", "load", T + 400, 10, 10, 41);
+    fill(&engine, "new", "load", T + 200, 10, 20, 1001);
+    let all = over(&filled(T, 10, 30, 1), &filled(T + 200, 10, 20, 1001));
+    let killed = site.killed();
+    drop(engine);
+    for site in [&killed, &killed.killed()] {
+        let engine = site.start();
+        assert_eq!(values(&engine, "new", "load"), all);
+        assert_eq!(engine.hosts("c").unwrap(), ["new"]);
+    }
+    let engine = killed.start();
+    assert_eq!(engine.free(T + 100, &[vec!["c".to_owned(), "new".to_owned()]]).unwrap().count, 1);
     stop(engine);
-    assert!(files.iter().all(|file| site.files("c/new").contains(file)), "they stay where they are");
-    let engine = site.start();
-    let all = over(&filled(T, 10, 30, 1), &filled(T + 400, 10, 10, 41));
-    assert_eq!(values(&engine, "new", "load"), all);
-    assert_eq!(values(&engine, "old", "load"), old);
-    stop(engine);
-    assert_eq!(values(&site.start(), "new", "load"), all);
+    let left = all.into_iter().filter(|(slot, _)| *slot >= T + 100).collect();
+    assert_eq!(values(&killed.start(), "new", "load"), left);
+}
+
+#[test]
+fn of_two_logs_the_one_with_most_block_files_counts_and_a_tie_refuses_the_start() {
+    let other = other_store(&["x"]);
+    for saved in [true, false] {
+        let site = Site::new();
+        let engine = site.start();
+        for host in ["a", "b", "h"] {
+            fill(&engine, host, "load", T, 10, 30, 1);
+        }
+        if saved {
+            site.save(&engine);
+            fill(&engine, "h", "load", T + 300, 10, 10, 31);
+        }
+        drop(engine);
+        let site = site.killed();
+        if saved {
+            copy(&other, "c/x", &site, "c/x");
+        }
+        let ours = site.segments();
+        let theirs: Vec<_> = other.segments().into_iter().filter(|at| !ours.contains(at)).collect();
+        assert!(theirs.last() > ours.last(), "{ours:?}, {theirs:?}");
+        for segment in theirs {
+            site.disk.put(&segment, other.disk.contents(&segment).unwrap()).unwrap();
+        }
+        if saved {
+            let engine = site.start();
+            assert_eq!(values(&engine, "h", "load"), filled(T, 10, 40, 1));
+            assert_eq!(values(&engine, "x", "load"), of_other());
+        } else {
+            let before = site.disk.files();
+            let clock = Arc::clone(&site.clock);
+            let refused = Engine::open_with(site.options.clone(), Arc::new(site.disk.clone()), clock);
+            let refused = refused.err().unwrap();
+            assert!(matches!(refused, OpenError::SeveralLogs { .. }), "{refused:?}");
+            assert_eq!(site.disk.files(), before, "a refusal changes nothing");
+        }
+    }
+}
+
+#[test]
+fn a_block_file_of_another_store_changes_nothing_that_a_dump_says() {
+    for (format, portable) in [(FileFormat::Json, false), (FileFormat::Wal, true)] {
+        let other = other_store(&["h"]);
+        let site = Site::new().with(|options| (options.format, options.portable) = (format, portable));
+        let engine = site.start();
+        fill(&engine, "h", "load", T, 10, 10, 1);
+        engine.checkpoint();
+        fill(&engine, "h", "load", T + 100, 10, 5, 11);
+        drop(engine);
+        let site = site.killed();
+        copy(&other, "c/h", &site, "c/h");
+        let all = over(&of_other(), &filled(T, 10, 15, 1));
+        for _ in 0..2 {
+            let engine = site.start();
+            assert_eq!(values(&engine, "h", "load"), all, "portable: {portable}");
+            stop(engine);
+        }
+    }
 }
 
 #[test]

@@ -186,6 +186,34 @@ fn refuse_log(site: &Site, code: i32, times: Option<u64>) {
     });
 }
 
+#[test]
+fn a_segment_that_cannot_be_read_for_a_moment_when_the_directory_is_opened_is_tried_again() {
+    const EACCES: i32 = 13;
+    let is_segment = |call: &store_disk::sim::Call| {
+        matches!(call.op, Op::Read | Op::ReadFront)
+            && call.path.extension().is_some_and(|extension| extension == "wal")
+    };
+    for (code, times) in [(EIO, 5), (24, 5), (EACCES, 5), (EIO, 1)] {
+        let site = with_log();
+        site.disk.fail(Fault::new(Effect::Error(code), is_segment).times(times));
+        let engine = site.start();
+        assert_eq!(values(&engine, "h", "load"), filled(T, 10, 40, 1), "error {code}, {times} times");
+        stop(engine);
+        assert_eq!(values(&site.start(), "h", "load"), filled(T, 10, 40, 1));
+        assert!(site.disk.files().into_keys().all(|path| !path.to_string_lossy().contains("corrupt")));
+    }
+    for code in [EACCES, 24] {
+        let site = with_log();
+        site.disk.fail(Fault::new(Effect::Error(code), is_segment).for_ever());
+        let before = site.disk.files();
+        let clock = std::sync::Arc::clone(&site.clock);
+        let disk = std::sync::Arc::new(site.disk.clone());
+        let refused = Engine::open_with(site.options.clone(), disk, clock).err().unwrap().to_string();
+        assert!(refused.contains("00000000000000000001.wal cannot be read"), "{refused}");
+        assert_eq!(site.disk.files(), before, "a refusal changes nothing");
+    }
+}
+
 /// A site that was killed with everything of host `h` in the log.
 fn with_log() -> Site {
     let site = Site::new();

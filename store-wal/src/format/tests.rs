@@ -57,6 +57,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         ("bytes of a payload", frame::PAYLOAD_BYTES_MAX as u64),
         ("bytes of a segment", u64::from(SEGMENT_BYTES_LIMIT)),
         ("number of a segment", u64::from(NUMBER_MAX)),
+        ("number of a segment that is found", u64::from(NUMBER_FOUND_MAX)),
         ("least kind of a caller", u64::from(KIND_USER_MIN)),
         ("bytes of a segment without entries", FIRST_BYTES as u64),
         ("digits of a name", NAME_DIGITS as u64),
@@ -143,7 +144,8 @@ fn only_exact_names_are_names_of_segments() {
     ] {
         assert_eq!(segment_number(OsStr::new(name)), None, "{name}");
     }
-    assert_eq!(segment_number(OsStr::new("00000000004000000000.wal")), Some(NUMBER_MAX));
+    assert_eq!(segment_number(OsStr::new("00000000003999000000.wal")), Some(NUMBER_FOUND_MAX));
+    assert_eq!(segment_number(OsStr::new("00000000003999000001.wal")), None);
 }
 
 #[test]
