@@ -67,7 +67,7 @@ pub const FLOOR_BYTES: usize = 12;
 const _: () = assert!(HEADER_BYTES == 2 * HALF_BYTES);
 
 /// Tells the host that a file belongs to from every other, by its lineage and the names of its two directories.
-fn identity(lineage: Lineage, host_dir: &Path) -> u32 {
+pub fn identity(lineage: Lineage, host_dir: &Path) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&lineage.0);
     let cluster = host_dir.parent().and_then(Path::file_name);
@@ -283,6 +283,11 @@ impl Index {
     pub fn is_of(&self, host_dir: &Path, lineage: Lineage) -> bool {
         let expected = identity(self.lineage.unwrap_or(lineage), host_dir);
         self.identity.is_none_or(|identity| identity == expected)
+    }
+
+    /// For which host the file was written, as far as anything in it tells: see [`identity()`].
+    pub fn identity(&self) -> Option<u32> {
+        self.identity
     }
 
     /// Whether everything in the file was written for one host, whichever, by one that came to its end: the header is

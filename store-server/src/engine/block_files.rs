@@ -46,7 +46,7 @@ impl Indexed {
 }
 
 impl Loading<'_> {
-    pub(super) fn index_block_files(&mut self, paths: &[PathBuf]) -> Vec<Indexed> {
+    pub(super) fn index_block_files(&mut self, paths: &[PathBuf], are_dumps: bool) -> Vec<Indexed> {
         let mut files = Vec::new();
         for path in paths {
             let Opened { index, pages } =
@@ -93,6 +93,7 @@ impl Loading<'_> {
             }));
         }
         self.note_renamed(&files);
+        self.rank_renamed(&mut files, are_dumps);
         self.drop_superseded(&mut files);
         files
     }
@@ -195,7 +196,10 @@ impl Loading<'_> {
             }
         }
         self.blocks = self.state.buffers().iter().map(|_| Vec::new()).collect();
-        if !found.iter().all(|block| self.state.shape().extends(block.shape())) || !is_one_history(&found) {
+        // A block that was made without knowing of another one must not hide by what it lacks.
+        let are_parted = files.iter().any(|file| file.renamed && !file.below.is_empty());
+        let extends = |block: &Arc<Block>| self.state.shape().extends(block.shape());
+        if are_parted || !found.iter().all(extends) || !is_one_history(&found) {
             tracing::warn!(
                 cluster = self.host.cluster(),
                 host = self.host.name(),

@@ -302,7 +302,7 @@ impl<'a> Loading<'a> {
             self.on_disk.sources.push(file.path);
             runs.extend(file.content.dump.runs);
         }
-        let files = self.index_block_files(&loaded.not_version_1);
+        let files = self.index_block_files(&loaded.not_version_1, !runs.is_empty());
         if self.unlisted {
             return;
         }

@@ -1,7 +1,8 @@
 //! [`LogTail`]: what the log of earlier processes holds, by host: where it stands, not what it says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::sync::OnceLock;
 
 use store_core::Timestamp;
 use store_core::record::{Record, kind};
@@ -33,6 +34,8 @@ pub(super) struct LogTail {
     /// Frames whose checksum is good and whose content is not: of a newer version, or mistakes of ours.
     pub(super) unreadable: u64,
     reader: FrameReader,
+    /// See [`names`](Self::names).
+    names: OnceLock<HashSet<u32>>,
 }
 
 impl LogTail {
@@ -45,6 +48,7 @@ impl LogTail {
             report: ReplayReport::default(),
             unreadable: 0,
             reader: FrameReader::new(found, lineage),
+            names: OnceLock::new(),
         };
         // A segment says a shape once or twice, at its first use, and the time now and then: before `from` perhaps.
         let segment = LogPos::new(from.segment(), 0);
@@ -95,6 +99,11 @@ impl LogTail {
     pub(super) fn is_unread_for_now(&self, is_last: bool) -> bool {
         let mut errors = self.report.unreadable.iter().map(|unreadable| &unreadable.source);
         errors.any(|error| is_shortage(error) || (!is_last && error.kind() != io::ErrorKind::InvalidData))
+    }
+
+    /// The identities of the hosts that there were when somebody first asked, by which files say whose they are.
+    pub(super) fn names(&self, all: impl FnOnce() -> HashSet<u32>) -> &HashSet<u32> {
+        self.names.get_or_init(all)
     }
 
     /// Whether the log holds nothing: it was stopped, or nothing came since its end was saved.

@@ -51,21 +51,33 @@ impl Loading<'_> {
         }
     }
 
-    /// Whether a file that was written under another name may be taken under that of its directory: if it is whole.
+    /// Whether a file that was written under another name may be taken under that of its directory: if it is whole, and
+    /// either the store was stopped before, or nobody has that name now. Otherwise rows of it may still lie in the log; or
+    /// it is no file of a renamed host at all, but what a power loss left where a new one was not written yet.
     pub(super) fn may_be_taken(&self, path: &Path, index: &Index) -> bool {
         if !index.is_whole() {
             // What a crash left where a new file was not written yet, or misplaced and damaged.
             self.engine.set_aside(path, "written under another name, and not whole");
             return false;
         }
-        let lineage = self.engine.lineage;
-        let was = |(cluster, host): &(&str, &str)| index.is_of(&Path::new(cluster).join(host), lineage);
-        if let Some((cluster, host)) = self.tail.hosts().find(was) {
-            let what = "renamed after a kill: what the log holds of this host stays under its old name";
-            let why = format!("cluster {cluster}, host {host}");
-            self.engine.counters.trouble(Grade::Warning, what, path, &why);
+        let (lineage, hosts) = (self.engine.lineage, self.engine.store.all_hosts());
+        let names = || hosts.iter().map(|host| blockfile::identity(lineage, &self.engine.host_dir(host)));
+        let is_used = |identity| self.tail.names(|| names().collect()).contains(&identity);
+        if self.tail.is_empty() || !index.identity().is_some_and(is_used) {
+            return true;
         }
-        true
+        let was = |(cluster, host): &(&str, &str)| index.is_of(&Path::new(cluster).join(host), lineage);
+        let why = match self.tail.hosts().find(was) {
+            Some((cluster, host)) => {
+                format!("what the log holds of host {host} of cluster {cluster} stays under that name")
+            }
+            None => "there is a directory of that name".to_owned(),
+        };
+        let what =
+            "written under another name, and not stopped since: taken by the first start after a clean stop";
+        self.engine.counters.trouble(Grade::Warning, what, path, &why);
+        self.engine.counters.foreign_files.add(1);
+        false
     }
 
     /// Says once for a host that its files were written under another name.
@@ -86,10 +98,8 @@ impl Loading<'_> {
     /// Parts what ranks among our blocks from what ranks below them.
     pub(super) fn sorted(&mut self, mut file: Indexed) -> Indexed {
         let Index { blocks, floors, lineage, .. } = &mut file.index;
-        // What is of another name knows nothing of what the log holds of this one: no row may be skipped for it. Without
-        // a header, its frames have told that it is of ours.
-        let is_foreign = lineage.is_some_and(|lineage| lineage != self.engine.lineage);
-        if is_foreign || (file.renamed && !self.tail.is_empty()) {
+        // Without a header, its frames have told that it is of ours.
+        if lineage.is_some_and(|lineage| lineage != self.engine.lineage) {
             (file.below, file.floors_below) = (std::mem::take(blocks), std::mem::take(floors));
             return file;
         }
@@ -103,6 +113,16 @@ impl Loading<'_> {
         let newest = file.below.iter().map(|found| position(found.header.as_of)).max();
         self.lost = self.lost.max(newest);
         file
+    }
+
+    /// Ranks what was written under another name below everything that was written under this one, if there is anything: it
+    /// was made without knowing that, and the other way round, so that only values decide.
+    pub(super) fn rank_renamed(&self, files: &mut [Indexed], are_dumps: bool) {
+        let is_alone = !are_dumps && self.tail.is_empty() && files.iter().all(|file| file.renamed);
+        for file in files.iter_mut().filter(|file| file.renamed && !is_alone) {
+            file.below.append(&mut file.index.blocks);
+            file.floors_below.append(&mut file.index.floors);
+        }
     }
 
     /// Puts what ranks below our blocks into `import`: other stores first, then what is of a log that is lost or of
