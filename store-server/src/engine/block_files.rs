@@ -58,8 +58,12 @@ impl Loading<'_> {
                     }
                 };
             if index.file_bytes == 0 {
-                // Created, and never written to: a kill in its first save.
+                // Created, and never written to: a kill in its first save. After a stop that cannot be.
                 self.engine.counters.foreign_files.add(1);
+                if self.tail.is_empty() {
+                    let why = "somebody has cut it: what was in it is gone";
+                    self.engine.counters.trouble(Grade::Warning, "empty block file", path, why);
+                }
                 continue;
             }
             if self.is_to_be_left(path, &index) {

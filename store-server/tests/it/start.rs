@@ -341,6 +341,24 @@ fn a_block_file_without_a_header_gives_up_its_frames() {
 }
 
 #[test]
+fn a_block_file_that_was_cut_to_nothing_is_told() {
+    let site = Site::new();
+    let engine = site.start();
+    fill(&engine, "h", "load", NOW - 1000, 10, 50, 1);
+    stop(engine);
+    let file = site.host_files().remove(0);
+    site.disk.patch(&file, Vec::clear).unwrap();
+    let engine = site.start();
+    assert_eq!(values(&engine, "h", "load"), filled(NOW, 10, 0, 1));
+    let problems = engine.status().problems;
+    let path = file.display().to_string();
+    assert!(
+        problems.iter().any(|problem| problem.what.contains("empty") && problem.path == path),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn a_block_file_without_header_and_frames_is_set_aside() {
     let site = Site::new();
     let engine = site.start();
