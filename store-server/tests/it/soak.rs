@@ -74,7 +74,7 @@ fn tags_that_name_no_series_do_not_fill_memory() {
         assert_eq!((report.skipped, report.bad), (0, 0), "{what}");
     };
     let mut bytes = Vec::new();
-    for round in 0..6 {
+    for round in 0..12 {
         // A series in 50,000 ways to write it.
         let jobs = round * 50_000..(round + 1) * 50_000;
         write(
@@ -84,8 +84,9 @@ fn tags_that_name_no_series_do_not_fill_memory() {
         bytes.push(engine.memory().resolver_bytes);
     }
     assert_eq!(engine.status().series, 1);
-    assert!(bytes[5] <= bytes[2], "{bytes:?}");
-    assert!(bytes[5] < 4 << 20, "{bytes:?}");
+    // A table grows once more where what went left no room in its groups: by luck, for it is hashed with a random key.
+    assert!(bytes[11] <= 2 * bytes[2], "four times the lines, and {bytes:?}");
+    assert!(bytes[11] < 4 << 20, "{bytes:?}");
     stop(engine);
 }
 
