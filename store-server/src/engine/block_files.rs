@@ -1,6 +1,6 @@
 //! [`Indexed`]: a block file of a host at a start, and what of its blocks counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -148,30 +148,34 @@ impl Loading<'_> {
         })
     }
 
+    /// Notes a file that stays; `newest` is the end of the newest one that was rolled.
+    fn note_stays(&mut self, file: &Indexed, newest: &mut i64) {
+        let then = if file.index.is_readable() { Then::Remove } else { Then::SetAside };
+        self.on_disk.block_files.push((file.path.clone(), then));
+        let (blocks, bytes) = (&file.index.blocks, file.index.file_bytes);
+        if !file.index.rolled {
+            self.on_disk.unrolled.add_file(blocks.len(), bytes, self.engine.clock.now_s());
+        } else if let Some(end) = blocks.iter().map(|found| found.header.end()).max()
+            && end > *newest
+        {
+            (*newest, self.on_disk.rolled_bytes) = (end, bytes);
+        }
+    }
+
     pub(super) fn take_blocks(&mut self, files: &[Indexed], oldest: i64, import: &mut Import) {
         let s = stamp(self.engine.log.start());
         let mut found: Vec<Arc<Block>> = Vec::new();
-        let mut contested: Vec<*const Block> = Vec::new();
-        // What is to be saved again, because its file goes.
-        let mut again: Vec<*const Block> = Vec::new();
+        // What is to be saved again, because its file goes or is damaged.
+        let mut again: HashSet<*const Block> = HashSet::new();
         let mut newest = i64::MIN;
         for file in files {
-            let then = if file.index.is_readable() { Then::Remove } else { Then::SetAside };
-            let (blocks, bytes) = (&file.index.blocks, file.index.file_bytes);
-            if file.is_source() {
-                self.note_source(file);
-            } else {
-                self.on_disk.block_files.push((file.path.clone(), then));
-            }
             if file.is_source() {
                 // It goes before anything is rolled.
-            } else if !file.index.rolled {
-                self.on_disk.unrolled.add_file(blocks.len(), bytes, self.engine.clock.now_s());
-            } else if let Some(end) = blocks.iter().map(|found| found.header.end()).max()
-                && end > newest
-            {
-                (newest, self.on_disk.rolled_bytes) = (end, bytes);
+                self.note_source(file);
+            } else {
+                self.note_stays(file, &mut newest);
             }
+            let goes_again = file.is_source() || self.contested.contains(&file.path);
             for entry in &file.index.blocks {
                 if entry.header.end() < oldest {
                     continue;
@@ -184,11 +188,8 @@ impl Loading<'_> {
                 match file.block(entry, &shape) {
                     Ok(block) => {
                         let block = Arc::new(block);
-                        if self.contested.contains(&file.path) {
-                            contested.push(Arc::as_ptr(&block));
-                        }
-                        if file.is_source() {
-                            again.push(Arc::as_ptr(&block));
+                        if goes_again {
+                            again.insert(Arc::as_ptr(&block));
                         }
                         found.push(block);
                     }
@@ -225,8 +226,7 @@ impl Loading<'_> {
                 }
                 let held = &mut self.state.buffers_mut()[buffer];
                 let is_half = block.header().as_of >= s;
-                let goes = again.contains(&Arc::as_ptr(block));
-                if !is_half && !goes && !contested.contains(&Arc::as_ptr(block)) {
+                if !is_half && !again.contains(&Arc::as_ptr(block)) {
                     held.insert(Arc::clone(block), BlockState::Saved);
                     continue;
                 }

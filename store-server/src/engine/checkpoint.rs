@@ -22,7 +22,6 @@ use super::options::FileFormat;
 use super::problems::Grade;
 use super::save::{Saved, Seal};
 use super::waiting::Phase;
-use store_wal::Until;
 
 /// A dump that this process has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +114,7 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready {
             return saved;
         }
-        // As before a save.
-        self.log.flush(Until::Written).ok();
-        if !self.restamp_lost() {
+        if !self.may_save() {
             return saved;
         }
         self.seal(Seal::All);

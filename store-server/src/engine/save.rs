@@ -21,7 +21,6 @@ use super::open::describe;
 use super::problems::Grade;
 use super::scribe::position;
 use super::waiting::Phase;
-use store_wal::Until;
 
 /// Bytes of blocks that one call of the saver is given at most.
 const SAVE_BYTES_MAX: usize = 256 << 20;
@@ -131,9 +130,7 @@ impl Engine {
         if self.waiting.phase() != Phase::Ready || !self.log.is_open() {
             return saved;
         }
-        // No position may be in a file before the log knows that it was given out. If that fails the log says so itself.
-        self.log.flush(Until::Written).ok();
-        if !self.restamp_lost() {
+        if !self.may_save() {
             return saved;
         }
         let mut saver = self.saver();

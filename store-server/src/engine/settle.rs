@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use store_core::host::Host;
-use store_wal::LogPos;
+use store_wal::{LogPos, Until};
 
 use super::Engine;
 use super::on_disk::OnDisk;
@@ -47,9 +47,17 @@ impl Engine {
         self.unsettled().is_empty()
     }
 
-    /// Gives blocks that hold what a lost log said positions of this log, above all that were found. To be called before
-    /// anything is saved. False if the log cannot go on to where they are free: then nothing may be saved.
-    pub(super) fn restamp_lost(&self) -> bool {
+    /// To be called before anything is saved. False if nothing may be: blocks hold what a lost log said, and this log cannot
+    /// go on to where positions for them are free.
+    pub(super) fn may_save(&self) -> bool {
+        // No position may be in a file before the log knows that it was given out. If that fails the log says so itself.
+        self.log.flush(Until::Written).ok();
+        self.restamp_lost()
+    }
+
+    /// Gives blocks that hold what a lost log said positions of this log, above all that were found. False if the log
+    /// cannot go on to where they are free.
+    fn restamp_lost(&self) -> bool {
         let mut unsettled = self.unsettled();
         let Some(newest) = unsettled.lost.values().max().copied() else { return true };
         if self.log.is_degraded() {

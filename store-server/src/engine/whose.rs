@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use store_checkpoint::blockfile::{self, BlockFileDamage, Index, OtherRelease};
 use store_core::Timestamp;
+use store_core::host::Host;
 use store_core::import::Import;
 use store_disk::Lineage;
 use store_wal::LogPos;
@@ -60,10 +62,11 @@ impl Loading<'_> {
             self.engine.set_aside(path, "written under another name, and not whole");
             return false;
         }
-        let (lineage, hosts) = (self.engine.lineage, self.engine.store.all_hosts());
-        let names = || hosts.iter().map(|host| blockfile::identity(lineage, &self.engine.host_dir(host)));
-        let is_used = |identity| self.tail.names(|| names().collect()).contains(&identity);
-        if self.tail.is_empty() || !index.identity().is_some_and(is_used) {
+        let lineage = self.engine.lineage;
+        let identity = |host: &Arc<Host>| blockfile::identity(lineage, &self.engine.host_dir(host));
+        // Made once: there may be as many such files as hosts.
+        let names = || self.tail.names(|| self.engine.store.all_hosts().iter().map(identity).collect());
+        if self.tail.is_empty() || !index.identity().is_some_and(|identity| names().contains(&identity)) {
             return true;
         }
         let was = |(cluster, host): &(&str, &str)| index.is_of(&Path::new(cluster).join(host), lineage);

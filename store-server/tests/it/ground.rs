@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use store_disk::Disk as _;
 use store_disk::sim::{Effect, Fault, Op};
-use store_disk::{Disk as _, ManualClock};
 use store_server::engine::{AtRisk, Durability, Engine, FileFormat, OpenError, WalSync};
 
 use crate::site::{DIRECTORY, NOW, Site, fill, filled, line, stop, values};
@@ -40,11 +40,6 @@ fn write(engine: &Engine, value: i64, time: i64) -> Durability {
 /// What a mode answers while nothing can be kept.
 fn nothing_kept(mode: WalSync) -> Durability {
     if mode == WalSync::Always { Durability::Unavailable } else { Durability::Memory }
-}
-
-fn open(site: &Site) -> Result<Engine, OpenError> {
-    let clock = std::sync::Arc::<ManualClock>::clone(&site.clock);
-    Engine::open_with(site.options.clone(), std::sync::Arc::new(site.disk.clone()), clock)
 }
 
 #[test]
@@ -182,7 +177,7 @@ fn a_start_without_the_right_to_write_is_refused_in_one_line() {
                 .for_ever(),
             );
             let before = site.files("");
-            let refusal = open(&site).unwrap_err();
+            let refusal = site.try_open().unwrap_err();
             assert!(matches!(refusal, OpenError::NotWritable { .. }), "{code} in {below:?}: {refusal:?}");
             let said = refusal.to_string();
             assert!(said.contains(DIRECTORY) && !said.contains('\n'), "{said}");

@@ -1,7 +1,7 @@
 //! Mistakes of the original, one test for each that concerns the engine.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use store_checkpoint::blockfile;
@@ -11,16 +11,12 @@ use store_disk::sim::{Effect, Fault, Op};
 use store_server::engine::{Durability, Engine, FileFormat, PathElement, ReadError, ReadRequest, WalSync};
 use store_wal::v1;
 
-use crate::site::{DIRECTORY, NOW, Site, fill, filled, line, request, series, stop, values, values_of};
+use crate::site::{NOW, Site, fill, filled, line, path, request, series, stop, values, values_of};
 
 const T: i64 = NOW - 20_000;
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
-
-fn path(below: &str) -> PathBuf {
-    Path::new(DIRECTORY).join(below)
-}
 
 /// Sets a flag when dropped: also when the test fails, or its other thread would go on for ever.
 struct Done<'a>(&'a AtomicBool);

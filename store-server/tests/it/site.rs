@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use store_disk::{ManualClock, SimDisk};
 use store_server::engine::{
-    Aggregation, Cleanup, Engine, EngineLimits, EngineOptions, FileFormat, MetricOption, PathElement,
-    ReadRequest, Series, WalSync,
+    Aggregation, Cleanup, Engine, EngineLimits, EngineOptions, FileFormat, MetricOption, OpenError,
+    PathElement, ReadRequest, Series, WalSync,
 };
 
 /// When the clock of a new site stands: a moment on no grid.
@@ -71,8 +71,22 @@ impl Site {
 
     /// An engine that has not loaded anything yet.
     pub(crate) fn open(&self) -> Engine {
+        self.try_open().unwrap()
+    }
+
+    /// The same, if the start is not refused.
+    pub(crate) fn try_open(&self) -> Result<Engine, OpenError> {
         let clock = Arc::<ManualClock>::clone(&self.clock);
-        Engine::open_with(self.options.clone(), Arc::new(self.disk.clone()), clock).unwrap()
+        Engine::open_with(self.options.clone(), Arc::new(self.disk.clone()), clock)
+    }
+
+    /// Why the start is refused, in one line and without any change to the disk.
+    pub(crate) fn refusal(&self) -> OpenError {
+        let before = self.disk.files();
+        let refused = self.try_open().unwrap_err();
+        assert_eq!(self.disk.files(), before, "a refusal changes nothing: {refused}");
+        assert!(!refused.to_string().contains('\n'), "{refused}");
+        refused
     }
 
     /// An engine that has loaded everything.
@@ -101,7 +115,7 @@ impl Site {
 
     /// The files below a directory of the checkpoint directory, in the order of their names.
     pub(crate) fn files(&self, below: &str) -> Vec<PathBuf> {
-        let dir = Path::new(DIRECTORY).join(below);
+        let dir = path(below);
         self.disk.files().into_keys().filter(|path| path.starts_with(&dir)).collect()
     }
 
@@ -114,6 +128,11 @@ impl Site {
     pub(crate) fn segments(&self) -> Vec<PathBuf> {
         self.files(".wal")
     }
+}
+
+/// What lies below the directory of the checkpoints.
+pub(crate) fn path(below: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(below)
 }
 
 /// Stops an engine that is to stop without a problem.
